@@ -1,0 +1,57 @@
+# `make` lists the targets. The environment lives in .venv; stamp files there keep it from being installed twice.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+CREATED := $(VENV)/.created
+INSTALLED := $(VENV)/.installed
+TEST_TOOLS := $(VENV)/.test-tools
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format clean
+
+help: ## list the targets
+	@echo "make TARGET [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-8s  %s\n", $$1, $$2 }'
+
+demo: $(INSTALLED) ## complete holes in sample photos, write demo/*.png
+	@$(BIN)/python -m glcic_tf.demo
+
+test: $(TEST_TOOLS) ## run all tests
+	@$(BIN)/python -m pytest -q -n 2
+
+lint: $(TEST_TOOLS) ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(TEST_TOOLS) ## fix style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment, caches and demo/
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that an interrupted step is done again.
+$(CREATED):
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: $(PYTHON) not found: install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; v in ("3.11", "3.12", "3.13") or sys.exit( \
+	  "error: $(PYTHON) is Python " + v + ", but 3.11, 3.12 or 3.13 is needed: name one, as in make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv) and try again" >&2; exit 1; }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(INSTALLED): requirements.txt $(CREATED)
+	@echo "Installing requirements.txt into $(VENV) (a few minutes, about 2 GB)"
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(TEST_TOOLS): tests/requirements.txt $(INSTALLED)
+	@echo "Installing tests/requirements.txt into $(VENV)"
+	@$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@

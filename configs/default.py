@@ -1,0 +1,152 @@
+"""Every field of a training run, with the paper's values. The other configs state only what differs.
+
+Any field can be set from the command line: --config.batch_size=8, --config.stages.joint.steps=1000.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config():
+    config = ml_collections.ConfigDict()
+
+    # The run.
+    config.seed = 0  # of the initial weights, the order of the photos, the crops and the holes
+    config.deterministic = False  # bit-equal runs on CPU, at some cost in speed
+    config.precision = "float32"  # float32 | mixed_bfloat16 (TPU, Ampere and later, recent CPUs) | mixed_float16 (T4, V100)
+    config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
+    config.steps_per_loop = 10  # steps per call of the looped tf.function
+    config.init_from = ""  # model file (.keras) that C and its mean pixel start from; empty: random weights
+
+    # Networks (paper, tables 1 to 3).
+    config.width = 1.0  # factor on C's channels
+    config.discriminator = ml_collections.ConfigDict()
+    config.discriminator.width = 1.0  # factor on the channels of D's convolutions
+    config.discriminator.use_global = True  # either tower can be left out (the paper's ablation)
+    config.discriminator.use_local = True
+    config.discriminator.global_convolutions = 0  # depth of the tower; 0: halve until the map is 4-7 px wide
+    config.discriminator.local_convolutions = 0
+
+    # Data.
+    config.data = ml_collections.ConfigDict()
+    config.data.enlarge = True  # False: no photo is ever enlarged, and one smaller than the crop is left out
+    config.data.mirror = False  # mirror half of the crops left to right; not in the paper
+    config.data.mean_pixel = (-1.0, -1.0, -1.0)  # RGB in [0, 1]; negative: measured on the photos
+    config.data.mean_photos = 10_000  # measured over at most so many photos
+    config.data.validation_photos = 16  # without --val_dir: so many photos, at most a tenth, are held out
+    config.data.workers = 0  # photos read at once; 0: TensorFlow's choice
+
+    # What a stage works on. Each stage may have its own value of any of these.
+    config.image_size = 256  # side of the training crops, px (section 4)
+    config.patch_size = 128  # side of the local discriminator's patch, px (section 3.3)
+    config.short_edge_min_px = 256  # a photo's shorter edge is resized to a random value in
+    config.short_edge_max_px = 384  # [min, max], both included (section 4)
+    config.batch_size = 96  # global, over all replicas
+    config.known_weight = 0.0  # weight of the squared error over the known pixels at the stage's start; 0 in the paper
+    config.known_weight_end = 0.0  # and at its end, linear in between
+    config.adversarial_weight = 0.0004  # alpha (section 3.4)
+    config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
+    config.hole = ml_collections.ConfigDict()
+    config.hole.kind = "rectangle"  # rectangle | blob | stroke | free_form (a blob or strokes)
+    config.hole.count_min = 1  # rectangles or strokes per image
+    config.hole.count_max = 1
+    config.hole.min_px = 96  # each side of a rectangle, px, both ends included (section 4)
+    config.hole.max_px = 128
+    config.hole.area_min = 0.1  # share of the image that a blob covers
+    config.hole.area_max = 0.3
+    config.hole.brush_min_px = 12  # diameter of a stroke, px
+    config.hole.brush_max_px = 40
+    config.optimizer = optimizer()  # of C
+    config.discriminator_optimizer = optimizer()  # of D
+
+    # The paper's Algorithm 1: T_C = 90,000, T_D = 10,000, T_train = 500,000.
+    config.stages = stages(
+        config,
+        completion=stage("completion", steps=90_000),
+        discriminator=stage("discriminator", steps=10_000),
+        joint=stage("joint", steps=400_000),
+    )
+
+    # What is kept and shown. These may change when a run is resumed.
+    config.log_every_steps = 100
+    config.checkpoint_every_steps = 5_000  # 0: by minutes alone
+    config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone
+    config.checkpoints_kept = 3
+    config.sample_every_steps = 2_000  # sample grid and validation figures; also at each stage's end
+    config.sample_photos = 8  # photos in the grid
+    return config.lock()
+
+
+def optimizer(**changes):
+    """An optimiser; ADADELTA in its own form (section 4)."""
+    spec = dict(
+        name="adadelta",  # adadelta | adam
+        learning_rate=1.0,
+        rho=0.95,  # ADADELTA
+        epsilon=1e-6,
+        beta_1=0.9,  # Adam
+        beta_2=0.999,  # Adam
+        schedule="constant",  # constant | cosine, over the stage
+        warmup_steps=0,  # at the stage's start
+        final_fraction=0.0,  # share of the learning rate left at the end of cosine
+    )
+    return ml_collections.ConfigDict(spec | changes)
+
+
+def adam(learning_rate, **changes):
+    """Adam with its usual epsilon, cosine over the stage."""
+    return optimizer(name="adam", learning_rate=learning_rate, epsilon=1e-7, schedule="cosine", **changes)
+
+
+STAGE_FIELDS = (
+    "image_size",
+    "patch_size",
+    "short_edge_min_px",
+    "short_edge_max_px",
+    "batch_size",
+    "known_weight",
+    "known_weight_end",
+    "adversarial_weight",
+    "adversarial_form",
+    "hole",
+    "optimizer",
+    "discriminator_optimizer",
+)
+
+
+def stage(phase, steps, **changes):
+    """A stretch of one phase (completion | discriminator | joint); `changes` to the fields of STAGE_FIELDS."""
+    return dict(phase=phase, steps=steps) | changes
+
+
+def stages(config, **named):
+    """The stages in their order. A field that a stage leaves alone (None) has the config's own value."""
+
+    def blank(value):
+        if isinstance(value, ml_collections.ConfigDict):
+            return ml_collections.ConfigDict({name: blank(item) for name, item in value.items()})
+        return placeholder(type(value))
+
+    result = ml_collections.ConfigDict(sort_keys=False)
+    for name, given in named.items():
+        fields = ml_collections.ConfigDict({field: blank(config[field]) for field in STAGE_FIELDS})
+        fields.phase, fields.steps = given["phase"], given["steps"]
+        fields.lock()
+        for field, value in given.items():
+            if isinstance(value, dict | ml_collections.ConfigDict):
+                fields[field].update(value)
+            else:
+                fields[field] = value
+        result[name] = fields
+    return result
+
+
+def size(px):
+    """The paper's proportions at another size: what a stage with `px` x `px` crops changes."""
+    return dict(
+        image_size=px,
+        patch_size=px // 2,
+        short_edge_min_px=px,
+        short_edge_max_px=px * 3 // 2,
+        hole=dict(min_px=px * 3 // 8, max_px=px // 2),
+    )

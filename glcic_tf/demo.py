@@ -1,0 +1,120 @@
+"""Complete fixed holes in public-domain photos, to see what the weights can do: `python -m glcic_tf.demo`.
+
+The photos are those inside the installed scikit-image package; nothing is downloaded.
+"""
+
+import importlib.util
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from absl import flags
+
+from glcic_tf import images, scripts
+from glcic_tf.errors import UserError
+
+SHORTER_SIDE_PX = 256  # of the photos, as the network saw them in training
+_STROKE_PX = 18
+_LABEL_HEIGHT_PX = 26
+_GAP_PX = 6
+
+
+def rectangles(shape, *boxes):
+    """Hole of one or several rectangles (top, left, height, width) in px: bool [height, width]."""
+    hole = np.zeros(shape, bool)
+    for top, left, height, width in boxes:
+        hole[top : top + height, left : left + width] = True
+    return hole
+
+
+def strokes(shape, *lines):
+    """Hole of brush strokes, each a list of (x, y) in px: bool [height, width]."""
+    hole = np.zeros(shape, np.uint8)
+    for line in lines:
+        cv2.polylines(hole, [np.array(line, np.int32)], isClosed=False, color=1, thickness=_STROKE_PX)
+    return hole.astype(bool)
+
+
+# File in scikit-image's data folder -> its hole, for the photo's shape at a shorter side of 256 px.
+SAMPLES = {
+    "coffee.png": lambda shape: rectangles(shape, (128, 250, 112, 112)),
+    "chelsea.png": lambda shape: rectangles(shape, (124, 36, 104, 104)),
+    "astronaut.png": lambda shape: strokes(
+        shape, [(20, 30), (60, 60), (30, 110), (70, 150)], [(150, 40), (236, 24), (160, 90), (240, 110)]
+    ),
+    "rocket.jpg": lambda shape: rectangles(shape, (56, 70, 112, 96), (50, 228, 112, 96)),
+}
+
+
+def demo(output="demo", model=None):
+    """Write `<output>/<name>.png` for each sample: masked | completed | original, labelled.
+
+    Args:
+        output: folder, created if it is missing; files of these names in it are replaced.
+        model: `.keras` model file, by default the one of the package.
+
+    Returns:
+        List of the paths written.
+
+    Raises:
+        UserError: model or samples are missing, or the folder cannot be written.
+    """
+    output = Path(output)
+    photos = {name: sample_photo(name) for name in SAMPLES}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be created ({error.strerror}); choose another place.") from error
+    with scripts.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completer import Completer
+
+        completer = Completer.load(model)
+
+    paths = []
+    for name, photo in photos.items():
+        hole = SAMPLES[name](photo.shape[:2])
+        start = time.perf_counter()
+        completed = completer.complete(photo, hole)
+        seconds = time.perf_counter() - start
+        masked = np.where(hole[..., None], np.uint8(255), photo)
+        paths.append(output / f"{Path(name).stem}.png")
+        images.write_image(paths[-1], side_by_side({"masked": masked, "completed": completed, "original": photo}))
+        note = "" if len(paths) > 1 else "  (the first one includes building the graph)"
+        print(f"{paths[-1]}  {seconds:.2f} s{note}", flush=True)
+    return paths
+
+
+def sample_photo(name):
+    """Read a photo from scikit-image's data folder: uint8 [height, width, 3] RGB, shorter side SHORTER_SIDE_PX."""
+    package = importlib.util.find_spec("skimage")
+    if package is None:
+        raise UserError("scikit-image is missing, which has the sample photos; run pip install -r requirements.txt.")
+    # Read as a file: skimage.data.<name>() downloads what a release no longer has in the package.
+    photo = images.read_photo(Path(package.origin).parent / "data" / name)
+    factor = SHORTER_SIDE_PX / min(photo.shape[:2])
+    height, width = (round(side * factor) for side in photo.shape[:2])
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def side_by_side(panels):
+    """Join pictures of one size under their labels: dict of uint8 [height, width, 3] -> uint8, black on white."""
+    columns = []
+    for label, picture in panels.items():
+        column = cv2.copyMakeBorder(
+            picture, _LABEL_HEIGHT_PX, 0, 0, _GAP_PX, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+        )
+        place = (4, _LABEL_HEIGHT_PX - 8)
+        cv2.putText(column, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        columns.append(column)
+    return np.concatenate(columns, axis=1)[:, :-_GAP_PX]
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", "demo", "Folder to write the pictures to.")
+    flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")
+
+    def main():
+        demo(flags.FLAGS.output, flags.FLAGS.model)
+
+    scripts.run(main)

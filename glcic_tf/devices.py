@@ -1,0 +1,44 @@
+"""From the name of a strategy to a tf.distribute strategy."""
+
+import tensorflow as tf
+
+from glcic_tf.errors import UserError
+
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "tpu")
+
+
+def make_strategy(name="auto", tpu=""):
+    """Make the strategy that training runs under.
+
+    Args:
+        name: `cpu` and `gpu`: one device; `mirrored`: every GPU, or every logical CPU where there is no GPU;
+            `tpu`: the TPU named by `tpu`; `auto`: all GPUs if there are any, else the CPU.
+        tpu: the TPU's name or address; empty: the one that the environment names.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto":
+        name = "mirrored" if len(gpus) > 1 else "gpu" if gpus else "cpu"
+    if name == "cpu":
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    if name == "gpu":
+        if not gpus:
+            raise UserError("--strategy=gpu: TensorFlow sees no GPU on this machine; use --strategy=cpu or auto.")
+        return tf.distribute.OneDeviceStrategy("/gpu:0")
+    if name == "mirrored":
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in devices],
+            # NCCL, the default, is for GPUs only.
+            cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
+        )
+    if name == "tpu":
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu)
+        except (ValueError, tf.errors.OpError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--strategy=tpu: no TPU reached ({reason}); name one with --tpu.") from error
+        return tf.distribute.TPUStrategy(resolver)
+    raise UserError(f"--strategy={name}: expected one of {', '.join(STRATEGIES)}.")

@@ -1,0 +1,136 @@
+"""What a training run shows: a line of stats.jsonl, TensorBoard, a progress bar or plain lines, sample grids."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from glcic_tf import geometry, images, metrics
+
+_LABELS = ("masked", "completed", "original")
+
+
+class Monitor:
+    """Writes into a run's folder, always at the end of what is there; and to the terminal."""
+
+    def __init__(self, workdir, step, total_steps):
+        self.workdir = Path(workdir)
+        self.stats = self.workdir / "stats.jsonl"
+        self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+        self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
+        self.begin, self.first_step, self.total_steps = time.monotonic(), step, total_steps
+
+    def advance(self, step, phase):
+        """Move the progress bar."""
+        self.bar.set_description(phase, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def scalars(self, step, stage, values):
+        """Record named numbers of a step."""
+        line = {"step": step, "phase": stage.phase, "stage": stage.name, **values}
+        with open(self.stats, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        with self.writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self.writer.flush()
+        if "images_per_second" in values:
+            self.bar.set_postfix_str(f"{values['images_per_second']:.1f} images/s", refresh=False)
+        if self.bar.disable:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.say(f"{stage.name}  step {step}/{self.total_steps}  {self._time_left(step)}{shown}")
+
+    def say(self, text):
+        """Print a line without disturbing the progress bar."""
+        if self.bar.disable:
+            logging.info("%s", text)
+        else:
+            self.bar.write(text, file=sys.stderr)
+
+    def grid(self, step, picture):
+        """Keep a sample grid, uint8 [height, width, 3]."""
+        folder = self.workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        images.write_image(folder / f"{step:07d}.png", picture)
+        with self.writer.as_default(step=step):
+            tf.summary.image("samples", picture[None])
+
+    def close(self):
+        self.bar.close()
+        self.writer.close()
+
+    def _time_left(self, step):
+        done = step - self.first_step
+        if done <= 0:
+            return ""
+        minutes, seconds = divmod(int((time.monotonic() - self.begin) / done * (self.total_steps - step)), 60)
+        return f"left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}  "
+
+
+class Validation:
+    """Fixed photos with fixed holes, completed now and then to see how far training is.
+
+    Args:
+        photos: a data.Photos; the central square of each is used.
+        state: the TrainState whose network completes them.
+        stage: the stage whose sizes and holes they are shown at.
+        seed: of the holes.
+    """
+
+    def __init__(self, photos, state, stage, seed):
+        size = stage.image_size
+        self.stage = stage
+        crops, masks = [], []
+        for index in range(len(photos.paths)):
+            crops.append(photos.crop(index, size, size, (0.5, 0.5)))
+            masks.append(geometry.draw_hole(geometry.fold_in(tf.constant([seed, 2]), index), size, stage.hole)[0].numpy())
+        self.images, self.masks = np.stack(crops), np.stack(masks)
+        self.strategy = state.strategy
+
+        @tf.function
+        def complete(image, mask):
+            completed = state.completion({"image": image, "mask": mask}, training=False)
+            return geometry.composite(completed, image, mask)
+
+        self._network = complete
+
+    def run(self, shown):
+        """Complete all photos.
+
+        Returns:
+            (means of l1 and PSNR in the hole by name, grid of the first `shown` photos as uint8 [height, width, 3]).
+        """
+        completed = self._complete()
+        triples = list(zip(self.images, completed, self.masks[..., 0], strict=True))
+        figures = {
+            "val_l1": float(np.mean([metrics.l1_in_hole(*triple) for triple in triples])),
+            "val_psnr_hole": float(np.mean([metrics.psnr_in_hole(*triple) for triple in triples])),
+        }
+        return figures, self._grid(completed[:shown])
+
+    def _complete(self):
+        results = []
+        batch = min(self.stage.batch_size, len(self.images))
+        for begin in range(0, len(self.images), batch):
+            part = slice(begin, begin + batch)
+            image = tf.constant(self.images[part], tf.float32) / 255.0
+            output = self.strategy.run(self._network, args=(image, tf.constant(self.masks[part])))
+            results.append(self.strategy.experimental_local_results(output)[0].numpy())
+        return np.clip(np.rint(np.concatenate(results) * 255), 0, 255).astype(np.uint8)
+
+    def _grid(self, completed):
+        rows = []
+        for result, original, mask in zip(completed, self.images, self.masks, strict=False):
+            masked = np.where(mask > 0, np.uint8(255), original)
+            rows.append(np.concatenate([masked, result, original], axis=1))
+        size = self.stage.image_size
+        header = np.full((20, 3 * size, 3), 255, np.uint8)
+        for i, label in enumerate(_LABELS):
+            cv2.putText(header, label, (i * size + 4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        return np.concatenate([header, *rows])

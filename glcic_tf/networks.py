@@ -1,0 +1,185 @@
+"""The paper's networks as Keras functional models: completion network C and context discriminator D.
+
+Shapes are written [batch, height, width, channels]. Layer names are stable, since weights are addressed by them.
+
+Padding is Torch's, as in the authors' release: symmetric zeros. Keras' `same` is identical for stride 1 (dilated too)
+and for the 4 x 4 deconvolution, but pads the other side for stride 2, so those layers pad explicitly.
+"""
+
+from functools import partial
+
+import keras
+import numpy as np
+from keras import layers
+
+BATCH_NORM_EPSILON = 1e-5  # Torch's; Keras' own default is 1e-3
+BATCH_NORM_MOMENTUM = 0.9  # Torch's 0.1; with Keras' 0.99 evaluation mode is useless for thousands of steps
+STRIDE = 4  # height and width that C takes are multiples of this
+# A crop whose margin around the hole is at least this wide (and a multiple of STRIDE) gives the hole the same values
+# as the whole image: half of C's spatial support, aligned.
+MARGIN_PX = 156
+
+
+def _scaled(filters, width):
+    return max(1, round(filters * width))
+
+
+def _norm_relu(x, name, synchronized):
+    x = layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, synchronized=synchronized, name=f"bn{name}"
+    )(x)
+    return layers.Activation("relu", name=f"relu{name}")(x)
+
+
+def _downsample(x, filters, kernel_size, name):
+    """Stride-2 convolution with Torch's symmetric padding: [.., H, W, ..] -> [.., ceil(H / 2), ceil(W / 2), filters]."""
+    x = layers.ZeroPadding2D(kernel_size // 2, name=f"pad_{name}")(x)
+    return layers.Conv2D(filters, kernel_size, strides=2, padding="valid", name=name)(x)
+
+
+def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, dtype=None):
+    """Build the completion network C (paper, section 3.2, table 1).
+
+    Args:
+        width: factor on the number of channels of every layer but the last; 1.0 is the paper's network, with
+            6,072,131 trainable parameters.
+        mean_pixel: RGB in [0, 1], mean of the training photos; the hole is filled with it at the input. It is a weight
+            of the layer `mean_pixel`, so it travels inside the model file.
+        synchronized: batch statistics over all replicas; needed with more than one.
+        dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are float32 always.
+
+    Returns:
+        Model with inputs `image` [batch, height, width, 3] float32 RGB in [0, 1] (what stands in the hole is ignored)
+        and `mask` [batch, height, width, 1] float32 (1 = hole), and output [batch, height, width, 3] float32 in [0, 1].
+        Height and width are any multiples of 4. Only the values inside the hole are meant to be used.
+    """
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    outer = partial(dict, dtype="float32")  # input, mean and output keep full precision under every policy
+
+    image = keras.Input((None, None, 3), name="image", dtype="float32")
+    mask = keras.Input((None, None, 1), name="mask", dtype="float32")
+    known = layers.Rescaling(-1.0, offset=1.0, name="known", **outer())(mask)
+    known_pixels = layers.Multiply(name="known_pixels", **outer())([image, known])
+    mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel", **outer())
+    filled = layers.Add(name="filled", **outer())([known_pixels, mean(mask)])
+    x = layers.Concatenate(name="masked_input", **outer())([filled, mask])
+
+    with _policy(policy):
+
+        def conv(x, index, filters, kernel_size=3, strides=1, dilation_rate=1):
+            filters, name = _scaled(filters, width), f"conv{index}"
+            if strides == 2:
+                x = _downsample(x, filters, kernel_size, name)
+            else:
+                x = layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)
+            return _norm_relu(x, index, synchronized)
+
+        def deconv(x, index, filters):
+            name = f"deconv{index}"
+            x = layers.Conv2DTranspose(_scaled(filters, width), 4, strides=2, padding="same", name=name)(x)
+            return _norm_relu(x, index, synchronized)
+
+        x = conv(x, 1, 64, kernel_size=5)
+        x = conv(x, 2, 128, strides=2)
+        x = conv(x, 3, 128)
+        x = conv(x, 4, 256, strides=2)
+        x = conv(x, 5, 256)
+        x = conv(x, 6, 256)
+        x = conv(x, 7, 256, dilation_rate=2)
+        x = conv(x, 8, 256, dilation_rate=4)
+        x = conv(x, 9, 256, dilation_rate=8)
+        x = conv(x, 10, 256, dilation_rate=16)
+        x = conv(x, 11, 256)
+        x = conv(x, 12, 256)
+        x = deconv(x, 13, 128)
+        x = conv(x, 14, 128)
+        x = deconv(x, 15, 64)
+        x = conv(x, 16, 32)
+    x = layers.Conv2D(3, 3, padding="same", name="conv17", **outer())(x)
+    output = layers.Activation("sigmoid", name="completed", **outer())(x)
+
+    model = keras.Model({"image": image, "mask": mask}, output, name="completion_network")
+    mean.set_weights([np.reshape(np.asarray(mean_pixel, np.float32), (1, 1, 1, 3))])
+    return model
+
+
+def tower_depth(size_px):
+    """Number of stride-2 convolutions that bring `size_px` down to 4-7 px: 256 -> 6, 128 and 160 -> 5 (paper, tables 2, 3)."""
+    depth = 0
+    while size_px > 7:
+        size_px, depth = -(-size_px // 2), depth + 1
+    return depth
+
+
+def context_discriminator(
+    image_size=256,
+    patch_size=128,
+    width=1.0,
+    use_global=True,
+    use_local=True,
+    global_convolutions=None,
+    local_convolutions=None,
+    synchronized=False,
+    dtype=None,
+):
+    """Build the context discriminator D (paper, section 3.3, tables 2 and 3).
+
+    Args:
+        image_size, patch_size: side of the whole image and of the local patch, px.
+        width: factor on the number of channels of the convolutions; the fully connected layers stay as they are.
+        use_global, use_local: leave out one of the two towers (the paper's ablation).
+        global_convolutions, local_convolutions: depth of the towers; by default `tower_depth` of their input.
+        synchronized, dtype: as in `completion_network`.
+
+    Returns:
+        Model with inputs `image` [batch, image_size, image_size, 3] and `patch` [batch, patch_size, patch_size, 3],
+        float32 RGB in [0, 1] (only those whose tower is there), and output [batch, 1] float32: the logit of the
+        probability that the image is real.
+
+    Raises:
+        ValueError: both towers are left out.
+    """
+    if not (use_global or use_local):
+        raise ValueError("A context discriminator needs its global tower, its local tower, or both.")
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    filters_of_layer = [64, 128, 256, 512]  # and 512 from there on
+
+    def tower(name, size, depth):
+        x = inputs[name] = keras.Input((size, size, 3), name=name, dtype="float32")
+        for i in range(tower_depth(size) if depth is None else depth):
+            filters = _scaled(filters_of_layer[min(i, 3)], width)
+            x = _downsample(x, filters, kernel_size=5, name=f"{name}_conv{i + 1}")
+            x = layers.BatchNormalization(
+                momentum=BATCH_NORM_MOMENTUM,
+                epsilon=BATCH_NORM_EPSILON,
+                synchronized=synchronized,
+                name=f"{name}_bn{i + 1}",
+            )(x)
+            x = layers.Activation("relu", name=f"{name}_relu{i + 1}")(x)
+        x = layers.Flatten(name=f"{name}_flatten")(x)
+        return layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
+
+    inputs = {}
+    with _policy(policy):
+        features = []
+        if use_global:
+            features.append(tower("image", image_size, global_convolutions))
+        if use_local:
+            features.append(tower("patch", patch_size, local_convolutions))
+        x = layers.Concatenate(name="features")(features) if len(features) == 2 else features[0]
+    logit = layers.Dense(1, name="logit", dtype="float32")(x)
+    return keras.Model(inputs, logit, name="context_discriminator")
+
+
+class _policy:
+    """Make `policy` the global dtype policy while layers are built, so that the tables need not repeat it."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def __enter__(self):
+        self.previous = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.policy)
+
+    def __exit__(self, *exc):
+        keras.config.set_dtype_policy(self.previous)

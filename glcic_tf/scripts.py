@@ -1,0 +1,95 @@
+"""What the scripts share: flags, errors as one line each, and work on many files."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+from tqdm import tqdm
+
+from glcic_tf.errors import UserError
+
+# TensorFlow logs these from C++ before anything can set its level; none of them is about what the user asked for.
+_START_UP_NOTICE = re.compile(r"^(WARNING: All log messages before absl::|I0000 |.*cuInit)")
+
+
+def run(main):
+    """Parse the flags, run `main()`, and exit: 0 or what it returns, 1 on a UserError, 2 on bad flags, 130 on Ctrl-C.
+
+    An error that the user can cause is one line on stderr that starts with the script's name; anything else is a bug
+    and keeps its traceback.
+    """
+    script = os.path.basename(sys.argv[0])
+
+    def parse(argv):
+        try:
+            rest = flags.FLAGS(argv)
+            if rest[1:]:
+                raise flags.Error(f"found {rest[1]!r}, which belongs to no flag")
+        except flags.Error as error:
+            message = re.sub(r".*Flag (--\w+) must have a value other than None\.", r"flag \1 is missing", _line(error))
+            sys.exit(_complain(script, f"{message}; see {script} --help", code=2))
+        return rest
+
+    def guarded(_):
+        try:
+            return main()
+        except UserError as error:
+            return _complain(script, error)
+        except KeyboardInterrupt:
+            return _complain(script, "stopped by Ctrl-C", code=130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def for_each(jobs, work, unit="photo"):
+    """Do `work(job)` for every job; a UserError is reported on stderr and does not stop the rest.
+
+    Shows a progress bar on a terminal, and a line with the counts and the time at the end.
+
+    Returns:
+        Number of jobs that failed.
+    """
+    script, failed, start = os.path.basename(sys.argv[0]), 0, time.perf_counter()
+    for job in tqdm(jobs, unit=unit, disable=None, leave=False):
+        try:
+            work(job)
+        except UserError as error:
+            failed += 1
+            with tqdm.external_write_mode(file=sys.stderr):
+                _complain(script, error)
+    done, seconds = len(jobs) - failed, time.perf_counter() - start
+    print(f"{done} of {len(jobs)} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
+    return failed
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Hold back the notices that TensorFlow prints on stderr when it is imported and looks for devices.
+
+    Everything else that was printed meanwhile, also by code in C++, comes out at the end.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            sys.stderr.writelines(line for line in held if not _START_UP_NOTICE.match(line))
+
+
+def _complain(script, error, code=1):
+    print(f"{script}: {_line(error)}", file=sys.stderr)
+    return code
+
+
+def _line(error):
+    return " ".join(str(error).split())

@@ -1,0 +1,238 @@
+"""The three steps of Algorithm 1 and the looped tf.function that runs them.
+
+A step sees one replica's share of a batch and returns each of its metrics as that share of the global mean, so that
+sums over the replicas are means over the batch.
+"""
+
+import keras
+import tensorflow as tf
+
+from glcic_tf import geometry, losses, networks, precision
+
+METRICS = {
+    "completion": ("completion_loss", "known_loss"),
+    "discriminator": ("completion_loss", "discriminator_loss", "d_real", "d_fake", "d_accuracy"),
+    "joint": (
+        "completion_loss",
+        "known_loss",
+        "adversarial_loss",
+        "discriminator_loss",
+        "d_real",
+        "d_fake",
+        "d_accuracy",
+    ),
+}
+
+
+class TrainState:
+    """Networks, optimisers and the step counter: all that training changes.
+
+    Attributes:
+        completion, completion_optimizer: the network C and its optimiser.
+        discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
+        discriminator_sizes: (image_size, patch_size) that D was built for.
+        step: int64 variable, steps done since the run began.
+    """
+
+    def __init__(self, config, mean_pixel, strategy):
+        self.config, self.strategy = config, strategy
+        self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
+        self.completion_optimizer = None
+        with strategy.scope():
+            keras.utils.set_random_seed(config.seed)
+            self.completion = networks.completion_network(
+                config.width, mean_pixel, synchronized=self._synchronized, dtype=config.precision
+            )
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+
+    @property
+    def _synchronized(self):
+        return self.strategy.num_replicas_in_sync > 1
+
+    def enter(self, stage):
+        """Make what a stage needs. D is built anew when its input size changed; slots of an optimiser are kept
+        as long as its class and its network stay."""
+        with self.strategy.scope():
+            self.completion_optimizer = self._optimizer(
+                stage.optimizer, self.completion.trainable_variables, self.completion_optimizer
+            )
+            if stage.phase == "completion":
+                return
+            sizes = (stage.image_size, stage.patch_size)
+            if self.discriminator_sizes != sizes:
+                self.discriminator, self.discriminator_optimizer = self._build_discriminator(stage), None
+                self.discriminator_sizes = sizes
+            self.discriminator_optimizer = self._optimizer(
+                stage.discriminator_optimizer, self.discriminator.trainable_variables, self.discriminator_optimizer
+            )
+
+    def _build_discriminator(self, stage):
+        # A seed of its own: D's first weights must not depend on whether the run was interrupted before.
+        keras.utils.set_random_seed(self.config.seed + 1 + stage.index)
+        d = self.config.discriminator
+        return networks.context_discriminator(
+            stage.image_size,
+            stage.patch_size,
+            d.width,
+            d.use_global,
+            d.use_local,
+            d.global_convolutions or None,
+            d.local_convolutions or None,
+            synchronized=self._synchronized,
+            dtype=self.config.precision,
+        )
+
+    def _optimizer(self, spec, variables, old):
+        new = precision.make_optimizer(spec, self.config.precision, variables)
+        if old is not None and type(precision.inner(old)) is type(precision.inner(new)):
+            precision.carry_over(old, new)
+        return new
+
+    def optimizers(self):
+        """The optimisers there are, by name."""
+        pairs = {"completion_optimizer": self.completion_optimizer, "discriminator_optimizer": self.discriminator_optimizer}
+        return {name: optimizer for name, optimizer in pairs.items() if optimizer is not None}
+
+    def loss_scale(self):
+        """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
+        scales = [precision.loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
+        return min((float(s.numpy()) for s in scales if s is not None), default=None)
+
+
+def completion_step(state, stage, batch, known_weight):
+    """Update C with the completion loss alone (Algorithm 1, t < T_C)."""
+    share = _share(stage)
+    images, mask = _images(batch), batch["mask"]
+    variables = state.completion.trainable_variables
+    with tf.GradientTape() as tape:
+        completed = state.completion({"image": images, "mask": mask}, training=True)
+        loss, parts = losses.completion_loss(completed, images, mask, known_weight)
+        scaled = state.completion_optimizer.scale_loss(share(loss))
+    precision.apply_gradients(state.completion_optimizer, tape.gradient(scaled, variables), variables)
+    return {"completion_loss": share(parts["hole"]), "known_loss": share(parts["known"])}
+
+
+def discriminator_step(state, stage, batch, known_weight):
+    """Update D alone (Algorithm 1, T_C <= t < T_C + T_D); C and its statistics stand still."""
+    del known_weight
+    share = _share(stage)
+    images, mask = _images(batch), batch["mask"]
+    completed = state.completion({"image": images, "mask": mask}, training=False)
+    _, parts = losses.completion_loss(completed, images, mask)
+    metrics = _update_discriminator(state, stage, batch, images, geometry.composite(completed, images, mask))
+    return {"completion_loss": share(parts["hole"]), **metrics}
+
+
+def joint_step(state, stage, batch, known_weight):
+    """Update D, then C against the D just updated (Algorithm 1, t >= T_C + T_D).
+
+    One forward pass of C serves both updates, as C does not change in between.
+    """
+    share = _share(stage)
+    images, mask = _images(batch), batch["mask"]
+    variables = state.completion.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([v.value for v in variables])
+        completed = state.completion({"image": images, "mask": mask}, training=True)
+        fakes = geometry.composite(completed, images, mask)
+        with tape.stop_recording():
+            metrics = _update_discriminator(state, stage, batch, images, tf.stop_gradient(fakes))
+        loss, parts = losses.completion_loss(completed, images, mask, known_weight)
+        logits = _discriminate(state, stage, fakes, batch["patch"])
+        adversarial = losses.adversarial_loss(logits, stage.adversarial_form)
+        scaled = state.completion_optimizer.scale_loss(share(loss + stage.adversarial_weight * adversarial))
+    precision.apply_gradients(state.completion_optimizer, tape.gradient(scaled, variables), variables)
+    return {
+        "completion_loss": share(parts["hole"]),
+        "known_loss": share(parts["known"]),
+        "adversarial_loss": share(adversarial),
+        **metrics,
+    }
+
+
+STEPS = {"completion": completion_step, "discriminator": discriminator_step, "joint": joint_step}
+
+
+def _images(batch):
+    return tf.cast(batch["image"], tf.float32) / 255.0
+
+
+def _share(stage):
+    """Per-example values, [examples of this replica] -> their share of the mean over the global batch."""
+    return lambda values: tf.reduce_sum(values) / stage.batch_size
+
+
+def _discriminate(state, stage, images, origin):
+    """Logits of D, [batch, 1], for whole images and the patches at `origin`. Batch statistics, as D is only trained."""
+    inputs = {"image": images, "patch": geometry.local_patch(images, origin, stage.patch_size)}
+    return state.discriminator({i.name: inputs[i.name] for i in state.discriminator.inputs}, training=True)
+
+
+def _update_discriminator(state, stage, batch, images, fakes):
+    share = _share(stage)
+    variables = state.discriminator.trainable_variables
+    with tf.GradientTape() as tape:
+        fake_logits = _discriminate(state, stage, fakes, batch["patch"])
+        real_logits = _discriminate(state, stage, images, batch["real_patch"])
+        loss, _ = losses.discriminator_loss(real_logits, fake_logits)
+        scaled = state.discriminator_optimizer.scale_loss(share(loss))
+    precision.apply_gradients(state.discriminator_optimizer, tape.gradient(scaled, variables), variables)
+    correct = tf.cast(real_logits > 0, tf.float32) + tf.cast(fake_logits <= 0, tf.float32)
+    return {
+        "discriminator_loss": share(loss),
+        "d_real": share(tf.sigmoid(real_logits)),
+        "d_fake": share(tf.sigmoid(fake_logits)),
+        "d_accuracy": share(correct / 2),
+    }
+
+
+def make_loop(state, stage, jit_compile=False, time_input=True):
+    """Make the looped tf.function of a stage: `loop(iterator, n)` runs n steps (an int32 tensor) on the strategy.
+
+    It returns a dict of float32 scalars: the means over the n steps of METRICS[phase]; `waited`, float64, seconds spent
+    waiting for input (0 unless `time_input`: TensorFlow refuses to read a clock when its ops are to be deterministic);
+    and `bad_step`, int64, the run's first step whose loss was not finite, -1 if there was none.
+    """
+    strategy = state.strategy
+    names = METRICS[stage.phase]
+
+    def replica_step(batch, known_weight):
+        return STEPS[stage.phase](state, stage, batch, known_weight)
+
+    if jit_compile:
+        replica_step = tf.function(replica_step, jit_compile=True)
+
+    def known_weight():
+        progress = tf.cast(state.step - stage.start, tf.float32) / max(stage.steps, 1)
+        return stage.known_weight + progress * (stage.known_weight_end - stage.known_weight)
+
+    def set_learning_rates():
+        specs = {"completion_optimizer": stage.optimizer, "discriminator_optimizer": stage.discriminator_optimizer}
+        for name, optimizer in state.optimizers().items():
+            rate = precision.learning_rate(specs[name], state.step - stage.start, stage.steps)
+            precision.inner(optimizer).learning_rate.assign(rate)
+
+    def now(after):
+        with tf.control_dependencies(after):
+            return tf.timestamp() if time_input else tf.constant(0.0, tf.float64)
+
+    @tf.function
+    def loop(iterator, n):
+        totals = {name: tf.constant(0.0) for name in names}
+        waited, bad_step = tf.constant(0.0, tf.float64), tf.constant(-1, tf.int64)
+        for _ in tf.range(n):
+            begin = now([totals[names[0]]])  # not before the last step is done
+            with tf.control_dependencies([begin]):
+                batch = next(iterator)
+            waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
+            set_learning_rates()
+            parts = strategy.run(replica_step, args=(batch, known_weight()))
+            parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
+            finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
+            bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
+            totals = {name: totals[name] + parts[name] for name in names}
+            state.step.assign_add(1)
+        result = {name: total / tf.cast(n, tf.float32) for name, total in totals.items()}
+        return result | {"waited": waited, "bad_step": bad_step}
+
+    return loop

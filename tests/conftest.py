@@ -1,0 +1,25 @@
+"""Shared set-up of the tests: two virtual CPU devices, fixed seeds, quiet logs, nothing of the user's environment."""
+
+import os
+import tempfile
+
+# Before Keras is imported: neither the user's backend nor the user's ~/.keras/keras.json reaches the tests.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import pytest
+import tensorflow as tf
+
+# Before the first TensorFlow operation: two replicas to distribute over, on a machine with one CPU device.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Seeds (Python, NumPy, TensorFlow) and the dtype policy are the same for every test, whatever ran before it."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")

@@ -1,0 +1,79 @@
+"""Imports point down only: a module may import from lower layers of the package, never from its own or a higher one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "glcic_tf"
+
+LAYERS = {
+    0: {"geometry", "images", "precision", "devices"},
+    1: {"networks", "losses", "data", "metrics", "model_file", "schedule"},
+    2: {"steps", "checkpoints", "completer"},
+    3: {"trainer", "scripts", "demo"},
+}
+FOR_ALL = {"errors"}  # may be imported from every layer, and imports nothing of the package
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | dict.fromkeys(FOR_ALL, -1)
+
+
+def modules():
+    """Name and path of each module; a subpackage counts as one, named by its folder."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if name != "__init__":
+            yield name, path
+
+
+def package_imports(source, name, depth=1):
+    """Modules of glcic_tf that `source` imports anywhere, functions included, by their first name in the package.
+
+    `depth` is the number of folders from the repository's root to the file: 1 for glcic_tf/name.py.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            parents = ["glcic_tf", name][: depth - node.level + 1]
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            targets = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {t.split(".")[1] for t in targets if t.startswith("glcic_tf.")}
+    return {f for f in found if f != name and (f in LAYER_OF or (PACKAGE / f).exists() or (PACKAGE / f"{f}.py").exists())}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import glcic_tf.networks", {"networks"}),
+        ("import keras, glcic_tf.data as d", {"data"}),
+        ("from glcic_tf import data, networks", {"data", "networks"}),
+        ("from glcic_tf.networks import STRIDE", {"networks"}),
+        ("from . import losses", {"losses"}),
+        ("from .losses import completion_loss", {"losses"}),
+        ("def f():\n    from glcic_tf.trainer import train", {"trainer"}),
+        ("import numpy\nfrom collections import abc", set()),
+        ("from glcic_tf import __doc__", set()),
+    ],
+)
+def test_imports_are_found(source, expected):
+    assert package_imports(source, "completer") == expected
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*m, id=m[0]) for m in modules()])
+def test_module_imports_only_from_lower_layers(name, path):
+    assert name in LAYER_OF, (
+        f"glcic_tf/{name} stands in no layer: add it to LAYERS in {Path(__file__).name}, in the lowest one that is "
+        f"above everything it imports"
+    )
+    depth = len(path.relative_to(PACKAGE).parts)
+    for imported in package_imports(path.read_text(encoding="utf-8"), name, depth):
+        layer = LAYER_OF.get(imported)
+        assert layer is not None, f"glcic_tf/{name} imports {imported}, which stands in no layer: add it to LAYERS"
+        assert layer < LAYER_OF[name], (
+            f"glcic_tf/{name} (layer {LAYER_OF[name]}) imports {imported} (layer {layer}): imports point down only"
+        )

@@ -1,0 +1,46 @@
+"""Train the completion network on a folder of photos, in the three phases of the paper.
+
+  train.py --config configs/places2.py --data_dir photos/ --workdir run/
+  train.py --config configs/compact.py --config.batch_size=8 --data_dir photos/ --workdir run/ --phase=completion
+
+A run that was stopped goes on when the same command is given again.
+"""
+
+import sys
+
+from absl import flags
+
+try:
+    from ml_collections import config_flags
+
+    from glcic_tf import config_file, scripts
+    from glcic_tf.errors import UserError
+except ImportError as error:  # another Keras backend is asked for, or a package is missing
+    sys.exit(f"train.py: {error}")
+
+FLAGS = flags.FLAGS
+
+
+def main():
+    with scripts.quiet_start():  # from here on it takes seconds
+        from glcic_tf import trainer
+
+    trainer.train(FLAGS.config, FLAGS.data_dir, FLAGS.workdir, FLAGS.phase, FLAGS.strategy, FLAGS.val_dir, FLAGS.tpu)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "Config file; --config.batch_size=8 sets one of its fields.")
+    flags.DEFINE_string("data_dir", None, "Folder of photos to train on (any depth).", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; one that holds a run goes on with it.", required=True)
+    flags.DEFINE_string("val_dir", None, "Folder of photos to watch training on. By default some are held out.")
+    flags.DEFINE_enum(
+        "phase", "all", ["completion", "discriminator", "joint", "all"], "Phase to train; all: whatever is left."
+    )
+    flags.DEFINE_enum("strategy", "auto", ["auto", "cpu", "gpu", "mirrored", "tpu"], "Devices to train on.")
+    flags.DEFINE_string("tpu", "", "Name or address of the TPU, with --strategy=tpu.")
+    flags.mark_flag_as_required("config")
+    try:
+        config_file.check(sys.argv)
+    except UserError as error:
+        sys.exit(f"train.py: {error}")
+    scripts.run(main)
