@@ -47,7 +47,7 @@ $(CREATED):
 	@touch $@
 
 $(INSTALLED): requirements.txt $(CREATED)
-	@echo "Installing requirements.txt into $(VENV) (a few minutes, about 2 GB)"
+	@echo "Installing requirements.txt into $(VENV) (a few minutes, 3 GB on disk)"
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 

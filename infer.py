@@ -46,6 +46,8 @@ def infer(image, mask, output, model=None, overwrite=False):
     if not overwrite and all(path.exists() for _, _, path in jobs):
         raise UserError(f"{jobs[0][2]}: exists already; add --overwrite to replace it, or choose another --output.")
 
+    if folder:
+        _make_folder(output)  # before hours of work, not after
     with scripts.quiet_start():  # from here on it takes seconds
         from glcic_tf.completer import Completer
 
@@ -84,9 +86,7 @@ def _folder_jobs(folder, mask, output):
         for path in images.find_photos(mask):
             known = mask_of.setdefault(path.relative_to(mask).with_suffix(""), path)
             if known != path:
-                raise UserError(
-                    f"--mask={mask}: {known.name} and {path.name} are masks for the same photo; remove one."
-                )
+                raise UserError(f"{path}: {known} is a mask of the same photo; remove one of them.")
     jobs = []
     for photo in photos:
         name = photo.relative_to(folder)
@@ -94,7 +94,7 @@ def _folder_jobs(folder, mask, output):
         jobs.append((photo, found, output / name))
     if all(found is None for _, found, _ in jobs):
         raise UserError(
-            f"--mask={mask}: holds no mask that is named as a photo in {folder}; expected {jobs[0][0].stem}.png."
+            f"--mask={mask}: no mask is named as a photo in {folder}; expected {jobs[0][0].stem}.png or so."
         )
     return jobs
 
@@ -111,10 +111,18 @@ def _complete_file(completer, image, mask, output, overwrite):
     if hole.all():
         raise UserError(f"{mask}: is white all over, so nothing of {image} is known; expected white in the hole alone.")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        completed = completer.complete(pixels, hole)
+    except MemoryError as error:
+        raise UserError(f"{image}: {error} Make the photo smaller.") from error
+    _make_folder(output.parent)
+    images.write_image(output, completed)
+
+
+def _make_folder(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{output.parent}: cannot be created ({error.strerror}); choose another --output.") from error
-    images.write_image(output, completer.complete(pixels, hole))
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --output.") from error
 
 
 if __name__ == "__main__":
@@ -123,7 +131,8 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "output",
         None,
-        "File to write; its suffix (jpg, png, bmp, webp) names the format. With folders, the folder to write to.",
+        "File to write; its suffix (jpg, png, bmp, webp) names the format. All but jpg keep the known pixels exactly. "
+        "With folders, the folder to write to.",
         required=True,
     )
     flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")

@@ -34,7 +34,7 @@ def get_config():
         ),
         completion_128=default.stage(
             "completion",
-            steps=1600,
+            steps=1300,
             **default.size(128),
             batch_size=batch * 2,
             known_weight=1.0,
@@ -43,19 +43,19 @@ def get_config():
         ),
         completion_256=default.stage(
             "completion",
-            steps=800,
+            steps=500,
             known_weight=0.2,
             optimizer=default.adam(5e-4, warmup_steps=20, final_fraction=0.05),
         ),
         discriminator=default.stage(
             "discriminator",
-            steps=150,
+            steps=100,
             optimizer=default.adam(1e-4),
             discriminator_optimizer=default.adam(2e-4, beta_1=0.5),
         ),
         joint=default.stage(
             "joint",
-            steps=400,
+            steps=200,
             optimizer=default.adam(1e-4, warmup_steps=20, final_fraction=0.1),
             discriminator_optimizer=default.adam(1e-4, beta_1=0.5),
         ),

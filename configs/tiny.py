@@ -1,6 +1,6 @@
 """A run for tests: all three phases in under 2 minutes on 2 cores. Its pictures are worthless.
 
-    python train.py --config configs/tiny.py --data_dir photos/ --workdir run/
+python train.py --config configs/tiny.py --data_dir photos/ --workdir run/
 """
 
 from configs import default

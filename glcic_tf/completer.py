@@ -70,6 +70,7 @@ class Completer:
 
         Raises:
             ValueError: shape, dtype or range of an array is not as above, or the mask leaves no pixel known.
+            MemoryError: a hole and its surroundings are too large to pass through the network at once.
         """
         image, hole = np.asarray(image), as_hole(mask)
         pixels = image[..., None] if image.ndim == 2 else image
@@ -100,7 +101,11 @@ class Completer:
         padding = ((0, bottom - top - height), (0, right - left - width))
         rgb = np.pad(_to_rgb(crop, crop_hole), (*padding, (0, 0)), mode="edge")
         mask = np.pad(crop_hole, padding, mode="edge").astype(np.float32)
-        completed = self._network(rgb[None], mask[None, ..., None])[0, :height, :width].numpy()
+        try:
+            completed = self._network(rgb[None], mask[None, ..., None])[0, :height, :width].numpy()
+        except tf.errors.ResourceExhaustedError as error:
+            message = f"a hole needs {right - left} x {bottom - top} px to be passed at once, too much for the memory."
+            raise MemoryError(message) from error
         # Other holes may reach into the window, but do not see all of their surroundings there.
         own = np.zeros_like(crop_hole)
         in_box = np.s_[box[0] - top : box[2] - top, box[1] - left : box[3] - left]

@@ -5,19 +5,21 @@ statelessly from the example's number. So a run that goes on from a checkpoint n
 what it would have seen.
 """
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tqdm import tqdm
 
 from glcic_tf import geometry, images
 from glcic_tf.errors import UserError
 
+_logger = logging.getLogger(__name__)
 MAX_FAILURES = 0.01  # share of the photos that may fail to decode before training stops
+MAX_ASPECT = 50  # longer edge / shorter edge; a strip of 1 x 60,000 px would grow to gigabytes when it is resized
 
 
 class Photos:
@@ -25,7 +27,7 @@ class Photos:
 
     Attributes:
         paths: list of pathlib.Path.
-        failures: {path: reason} of the photos that could not be decoded.
+        failures: {path: reason} of the photos that could not be decoded, or are strips no one would call a photo.
         too_small: paths that were left out since they would have had to be enlarged.
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
@@ -39,7 +41,7 @@ class Photos:
         self._lock = threading.Lock()
 
     def read(self, index):
-        """Photo number `index` as uint8 [height, width, 3] RGB, or None if it cannot be decoded.
+        """Photo number `index` as uint8 [height, width, 3] RGB, or None if it is in `failures`.
 
         Raises:
             UserError: more than MAX_FAILURES of the photos cannot be decoded.
@@ -48,14 +50,20 @@ class Photos:
         if path in self.failures:
             return None
         try:
-            return images.read_photo(path)
+            photo = images.read_photo(path)
+            height, width = photo.shape[:2]
+            if max(height, width) > MAX_ASPECT * min(height, width):
+                raise UserError(
+                    f"{path}: is a strip of {width} x {height} px; expected at most {MAX_ASPECT}:1; leave it out."
+                )
+            return photo
         except UserError as error:
             with self._lock:
                 if path in self.failures:
                     return None
                 self.failures[path] = str(error)
                 failed = len(self.failures)
-            logging.warning("left out: %s", error)
+            _logger.warning("left out: %s", error)
             if failed > MAX_FAILURES * len(self.paths):
                 self.error = (
                     f"{failed} of {len(self.paths)} photos cannot be decoded, more than {MAX_FAILURES:.0%}: {error} "
@@ -125,7 +133,8 @@ def batches(photos, stage, seed, start, mirror=False, workers=0):
     size, count = stage.image_size, len(photos.paths)
 
     def example(number):
-        order_seed = tf.stack([tf.cast(seed, tf.int64), number // count])
+        # Mixed, as index_shuffle takes the low bits of its seed: plain counters give related orders, which come again.
+        order_seed = geometry.mix(geometry.fold_in(tf.constant([seed, 0]), number // count))
         index = tf.random.experimental.index_shuffle(number % count, order_seed, count - 1)
         example_seed = geometry.fold_in(tf.constant([seed, 1]), number)
         short_edge = geometry.integers(
@@ -191,7 +200,11 @@ def mean_pixel(photos, most, seed, progress=True):
 
     with ThreadPoolExecutor() as pool:
         bar = tqdm(
-            pool.map(mean, indices), total=len(indices), desc="mean pixel", unit="photo", disable=None if progress else True
+            pool.map(mean, indices),
+            total=len(indices),
+            desc="mean pixel",
+            unit="photo",
+            disable=None if progress else True,
         )
         means = [m for m in bar if m is not None]
     if not means:

@@ -44,6 +44,11 @@ def fold_in(seed, data):
     return tf.random.fold_in(seed, data, alg=_ALGORITHM)
 
 
+def mix(seed):
+    """Derive a seed, int64 [2], all of whose bits look random, for those who use only some of them."""
+    return tf.random.stateless_uniform([2], seed, None, None, tf.int64, alg=_ALGORITHM)
+
+
 def uniform(seed, shape=(), minval=0.0, maxval=1.0):
     """Draw float32 numbers from [minval, maxval)."""
     return tf.random.stateless_uniform(shape, seed, minval, maxval, tf.float32, alg=_ALGORITHM)
@@ -113,8 +118,10 @@ def _blob(seed, image_size, spec):
     area = uniform(fold_in(seed, 9), [], spec.area_min, spec.area_max)
     pixels = image_size * image_size
     covered = tf.clip_by_value(tf.cast(tf.round(area * pixels), tf.int32), 1, pixels - 1)
-    threshold = tf.sort(tf.reshape(field, [-1]))[pixels - covered]
-    return tf.cast(field >= threshold, tf.float32)
+    # By rank and not by a threshold: two pixels may have the same value.
+    highest = tf.argsort(tf.reshape(field, [-1]), direction="DESCENDING", stable=True)[:covered]
+    mask = tf.scatter_nd(highest[:, None], tf.ones_like(highest, tf.float32), [pixels])
+    return tf.reshape(mask, [image_size, image_size, 1])
 
 
 def _strokes(seed, image_size, spec):
@@ -140,7 +147,9 @@ def _strokes(seed, image_size, spec):
     # The start lies in the image, half a pixel's diagonal from a pixel's centre at most: no stroke is ever empty.
     reach = tf.where(tf.range(n) < count, tf.maximum(radius, 0.75), -1.0)
     reach = tf.repeat(reach, _STROKE_VERTICES - 1)[:, None, None]
-    return tf.cast(tf.reduce_any(distance <= reach, axis=0), tf.float32)[..., None]
+    depth = tf.reduce_max(reach - distance, axis=0)  # how far inside the strokes a pixel lies
+    # A brush may be wider than the image: the pixel that is covered least stays known.
+    return tf.cast((depth >= 0) & (depth > tf.reduce_min(depth)), tf.float32)[..., None]
 
 
 def _random_hole_pixel(seed, mask):

@@ -104,7 +104,7 @@ def _as_unit_range(original, completed):
 
 
 def _difference_in_hole(original, completed, mask):
-    """completed - original at the hole's pixels: [pixels, 3] float64."""
+    """Difference completed - original at the hole's pixels: [pixels, 3] float64."""
     original, completed = _as_unit_range(original, completed)
     if mask.shape != original.shape[:2]:
         raise ValueError(f"The mask has to be [height, width] of the image {original.shape}, not {mask.shape}.")

@@ -1,6 +1,7 @@
 """What a training run shows: a line of stats.jsonl, TensorBoard, a progress bar or plain lines, sample grids."""
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -8,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tqdm import tqdm
 
 from glcic_tf import geometry, images, metrics
 
+_logger = logging.getLogger(__name__)
 _LABELS = ("masked", "completed", "original")
 
 
@@ -44,14 +45,7 @@ class Monitor:
             self.bar.set_postfix_str(f"{values['images_per_second']:.1f} images/s", refresh=False)
         if self.bar.disable:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            self.say(f"{stage.name}  step {step}/{self.total_steps}  {self._time_left(step)}{shown}")
-
-    def say(self, text):
-        """Print a line without disturbing the progress bar."""
-        if self.bar.disable:
-            logging.info("%s", text)
-        else:
-            self.bar.write(text, file=sys.stderr)
+            _logger.info(f"{stage.name}  step {step}/{self.total_steps}  {self._time_left(step)}{shown}")
 
     def grid(self, step, picture):
         """Keep a sample grid, uint8 [height, width, 3]."""
@@ -89,7 +83,9 @@ class Validation:
         crops, masks = [], []
         for index in range(len(photos.paths)):
             crops.append(photos.crop(index, size, size, (0.5, 0.5)))
-            masks.append(geometry.draw_hole(geometry.fold_in(tf.constant([seed, 2]), index), size, stage.hole)[0].numpy())
+            masks.append(
+                geometry.draw_hole(geometry.fold_in(tf.constant([seed, 2]), index), size, stage.hole)[0].numpy()
+            )
         self.images, self.masks = np.stack(crops), np.stack(masks)
         self.strategy = state.strategy
 

@@ -54,10 +54,10 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
         Height and width are any multiples of 4. Only the values inside the hole are meant to be used.
     """
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    outer = partial(dict, dtype="float32")  # input, mean and output keep full precision under every policy
+    outer = partial(dict, dtype=keras.config.floatx())  # input, mean and output are float32 under every policy
 
-    image = keras.Input((None, None, 3), name="image", dtype="float32")
-    mask = keras.Input((None, None, 1), name="mask", dtype="float32")
+    image = keras.Input((None, None, 3), name="image", dtype=keras.config.floatx())
+    mask = keras.Input((None, None, 1), name="mask", dtype=keras.config.floatx())
     known = layers.Rescaling(-1.0, offset=1.0, name="known", **outer())(mask)
     known_pixels = layers.Multiply(name="known_pixels", **outer())([image, known])
     mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel", **outer())
@@ -145,7 +145,7 @@ def context_discriminator(
     filters_of_layer = [64, 128, 256, 512]  # and 512 from there on
 
     def tower(name, size, depth):
-        x = inputs[name] = keras.Input((size, size, 3), name=name, dtype="float32")
+        x = inputs[name] = keras.Input((size, size, 3), name=name, dtype=keras.config.floatx())
         for i in range(tower_depth(size) if depth is None else depth):
             filters = _scaled(filters_of_layer[min(i, 3)], width)
             x = _downsample(x, filters, kernel_size=5, name=f"{name}_conv{i + 1}")
@@ -167,7 +167,7 @@ def context_discriminator(
         if use_local:
             features.append(tower("patch", patch_size, local_convolutions))
         x = layers.Concatenate(name="features")(features) if len(features) == 2 else features[0]
-    logit = layers.Dense(1, name="logit", dtype="float32")(x)
+    logit = layers.Dense(1, name="logit", dtype=keras.config.floatx())(x)
     return keras.Model(inputs, logit, name="context_discriminator")
 
 

@@ -110,6 +110,8 @@ def contradictions(then, now, step):
     Returns:
         list of (field, value then, value now).
     """
+    stages = list(then["stages"]), list(now["stages"])
+    moved = [("stages", *stages)] if stages[0] != stages[1] and set(stages[0]) == set(stages[1]) else []
     then, now = _flatten(then), _flatten(now)
     order = [f for f in then if f.startswith("stages.") and f.endswith(".phase")]
     end, running = 0, set()
@@ -119,7 +121,7 @@ def contradictions(then, now, step):
         if end > step and now.get(steps, 0) > step - (end - then[steps]):
             running.add(steps)
     missing = object()
-    return [
+    return moved + [
         (field, then.get(field, "absent"), now.get(field, "absent"))
         for field in sorted(then.keys() | now.keys())
         if then.get(field, missing) != now.get(field, missing) and field not in FREE_FIELDS and field not in running
@@ -159,12 +161,12 @@ def _check_stage(s):
             fail(f"{field} is {value!r}; expected one of {', '.join(known)}.")
 
     def at_least(field, value, bound):
-        if value < bound:
+        if not value >= bound:
             fail(f"{field} is {value}; expected at least {bound}.")
 
-    def ordered(what, low, high):
+    def ordered(low_field, low, high_field, high):
         if low > high:
-            fail(f"{what}_min {low} is larger than {what}_max {high}.")
+            fail(f"{low_field} {low} is larger than {high_field} {high}.")
 
     hole = s.hole
     one_of("phase", s.phase, PHASES)
@@ -180,17 +182,19 @@ def _check_stage(s):
         fail(f"patch_size {s.patch_size} is larger than image_size {s.image_size}.")
     if s.short_edge_min_px < s.image_size:
         fail(f"short_edge_min_px {s.short_edge_min_px} is smaller than image_size {s.image_size}.")
-    ordered("short_edge_px", s.short_edge_min_px, s.short_edge_max_px)
+    ordered("short_edge_min_px", s.short_edge_min_px, "short_edge_max_px", s.short_edge_max_px)
+    for field in ("known_weight", "known_weight_end", "adversarial_weight"):
+        at_least(field, getattr(s, field), 0)
     at_least("hole.count_min", hole.count_min, 1)
-    ordered("hole.count", hole.count_min, hole.count_max)
+    ordered("hole.count_min", hole.count_min, "hole.count_max", hole.count_max)
     if hole.kind == "rectangle":
         at_least("hole.min_px", hole.min_px, 1)
-        ordered("hole.px", hole.min_px, hole.max_px)
+        ordered("hole.min_px", hole.min_px, "hole.max_px", hole.max_px)
         if hole.max_px > s.patch_size:
             fail(f"hole.max_px {hole.max_px} is larger than patch_size {s.patch_size}, so the patch would not hold it.")
     else:
-        ordered("hole.area", hole.area_min, hole.area_max)
-        ordered("hole.brush_px", hole.brush_min_px, hole.brush_max_px)
+        ordered("hole.area_min", hole.area_min, "hole.area_max", hole.area_max)
+        ordered("hole.brush_min_px", hole.brush_min_px, "hole.brush_max_px", hole.brush_max_px)
         at_least("hole.brush_min_px", hole.brush_min_px, 1)
         if not 0 < hole.area_min <= hole.area_max < 1:
             fail(f"hole.area_min {hole.area_min}, area_max {hole.area_max}: expected shares between 0 and 1.")
@@ -198,8 +202,15 @@ def _check_stage(s):
         spec = getattr(s, field)
         one_of(f"{field}.name", spec.name, OPTIMIZERS)
         one_of(f"{field}.schedule", spec.schedule, SCHEDULES)
-        if not spec.learning_rate > 0:
-            fail(f"{field}.learning_rate is {spec.learning_rate}; expected a number above 0.")
+        for name in ("learning_rate", "epsilon"):
+            if not getattr(spec, name) > 0:
+                fail(f"{field}.{name} is {getattr(spec, name)}; expected a number above 0.")
+        for name in ("rho", "beta_1", "beta_2"):
+            if not 0 <= getattr(spec, name) < 1:
+                fail(f"{field}.{name} is {getattr(spec, name)}; expected a number from 0 to below 1.")
+        at_least(f"{field}.warmup_steps", spec.warmup_steps, 0)
+        if not 0 <= spec.final_fraction <= 1:
+            fail(f"{field}.final_fraction is {spec.final_fraction}; expected a share between 0 and 1.")
 
 
 def _check_order(stages):
@@ -222,6 +233,8 @@ def _check_run(base):
     def fail(message):
         raise UserError(f"config.{message}")
 
+    if not 0 <= base["seed"] < 2**31:  # NumPy's generators take no other
+        fail(f"seed is {base['seed']}; expected 0 to {2**31 - 1}.")
     if base["precision"] not in POLICIES:
         fail(f"precision is {base['precision']!r}; expected one of {', '.join(POLICIES)}.")
     for field in ("steps_per_loop", "log_every_steps", "sample_every_steps", "checkpoints_kept"):
@@ -233,6 +246,9 @@ def _check_run(base):
         fail("width and discriminator.width: expected a factor between 0 and 8.")
     if not (base["discriminator"]["use_global"] or base["discriminator"]["use_local"]):
         fail("discriminator: use_global and use_local are both False; D needs one tower at least.")
+    for field, bound in (("mean_photos", 1), ("validation_photos", 0), ("workers", 0)):
+        if base["data"][field] < bound:
+            fail(f"data.{field} is {base['data'][field]}; expected at least {bound}.")
     mean = base["data"]["mean_pixel"]
-    if len(mean) != 3 or (min(mean) >= 0 and max(mean) > 1):
+    if len(mean) != 3 or not (all(value < 0 for value in mean) or all(0 <= value <= 1 for value in mean)):
         fail(f"data.mean_pixel is {tuple(mean)}; expected R, G, B in [0, 1], or negative numbers to measure it.")

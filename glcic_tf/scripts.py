@@ -30,7 +30,8 @@ def run(main):
             if rest[1:]:
                 raise flags.Error(f"found {rest[1]!r}, which belongs to no flag")
         except flags.Error as error:
-            message = re.sub(r".*Flag (--\w+) must have a value other than None\.", r"flag \1 is missing", _line(error))
+            missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
+            message = f"missing: {', '.join(missing)}" if missing else error
             sys.exit(_complain(script, f"{message}; see {script} --help", code=2))
         return rest
 

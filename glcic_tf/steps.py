@@ -28,7 +28,9 @@ class TrainState:
     """Networks, optimisers and the step counter: all that training changes.
 
     Attributes:
-        completion, completion_optimizer: the network C and its optimiser.
+        completion: the network C.
+        completion_optimizer: its optimiser, as of `completion_stage`, the index of the last stage that updated C; both
+            None as long as there was none.
         discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
         discriminator_sizes: (image_size, patch_size) that D was built for.
         step: int64 variable, steps done since the run began.
@@ -37,7 +39,7 @@ class TrainState:
     def __init__(self, config, mean_pixel, strategy):
         self.config, self.strategy = config, strategy
         self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
-        self.completion_optimizer = None
+        self.completion_optimizer = self.completion_stage = None
         with strategy.scope():
             keras.utils.set_random_seed(config.seed)
             self.completion = networks.completion_network(
@@ -50,12 +52,17 @@ class TrainState:
         return self.strategy.num_replicas_in_sync > 1
 
     def enter(self, stage):
-        """Make what a stage needs. D is built anew when its input size changed; slots of an optimiser are kept
-        as long as its class and its network stay."""
+        """Make what a stage needs.
+
+        D is built anew when its input size changed; slots of an optimiser are kept as long as its class and its network
+        stay. The discriminator phase leaves C's optimiser as it is.
+        """
         with self.strategy.scope():
-            self.completion_optimizer = self._optimizer(
-                stage.optimizer, self.completion.trainable_variables, self.completion_optimizer
-            )
+            if stage.phase != "discriminator":
+                self.completion_optimizer = self._optimizer(
+                    stage.optimizer, self.completion.trainable_variables, self.completion_optimizer
+                )
+                self.completion_stage = stage.index
             if stage.phase == "completion":
                 return
             sizes = (stage.image_size, stage.patch_size)
@@ -90,7 +97,10 @@ class TrainState:
 
     def optimizers(self):
         """The optimisers there are, by name."""
-        pairs = {"completion_optimizer": self.completion_optimizer, "discriminator_optimizer": self.discriminator_optimizer}
+        pairs = {
+            "completion_optimizer": self.completion_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
         return {name: optimizer for name, optimizer in pairs.items() if optimizer is not None}
 
     def loss_scale(self):
@@ -102,7 +112,7 @@ class TrainState:
 def completion_step(state, stage, batch, known_weight):
     """Update C with the completion loss alone (Algorithm 1, t < T_C)."""
     share = _share(stage)
-    images, mask = _images(batch), batch["mask"]
+    images, mask = _inputs(batch)
     variables = state.completion.trainable_variables
     with tf.GradientTape() as tape:
         completed = state.completion({"image": images, "mask": mask}, training=True)
@@ -116,7 +126,7 @@ def discriminator_step(state, stage, batch, known_weight):
     """Update D alone (Algorithm 1, T_C <= t < T_C + T_D); C and its statistics stand still."""
     del known_weight
     share = _share(stage)
-    images, mask = _images(batch), batch["mask"]
+    images, mask = _inputs(batch)
     completed = state.completion({"image": images, "mask": mask}, training=False)
     _, parts = losses.completion_loss(completed, images, mask)
     metrics = _update_discriminator(state, stage, batch, images, geometry.composite(completed, images, mask))
@@ -129,10 +139,9 @@ def joint_step(state, stage, batch, known_weight):
     One forward pass of C serves both updates, as C does not change in between.
     """
     share = _share(stage)
-    images, mask = _images(batch), batch["mask"]
+    images, mask = _inputs(batch)
     variables = state.completion.trainable_variables
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([v.value for v in variables])
+    with tf.GradientTape() as tape:
         completed = state.completion({"image": images, "mask": mask}, training=True)
         fakes = geometry.composite(completed, images, mask)
         with tape.stop_recording():
@@ -153,8 +162,10 @@ def joint_step(state, stage, batch, known_weight):
 STEPS = {"completion": completion_step, "discriminator": discriminator_step, "joint": joint_step}
 
 
-def _images(batch):
-    return tf.cast(batch["image"], tf.float32) / 255.0
+def _inputs(batch):
+    """Images in [0, 1] and masks, both in Keras' float type: float32, or float64 where a test wants no rounding."""
+    dtype = keras.config.floatx()
+    return tf.cast(batch["image"], dtype) / 255.0, tf.cast(batch["mask"], dtype)
 
 
 def _share(stage):
@@ -177,7 +188,7 @@ def _update_discriminator(state, stage, batch, images, fakes):
         loss, _ = losses.discriminator_loss(real_logits, fake_logits)
         scaled = state.discriminator_optimizer.scale_loss(share(loss))
     precision.apply_gradients(state.discriminator_optimizer, tape.gradient(scaled, variables), variables)
-    correct = tf.cast(real_logits > 0, tf.float32) + tf.cast(fake_logits <= 0, tf.float32)
+    correct = tf.cast(real_logits > 0, loss.dtype) + tf.cast(fake_logits <= 0, loss.dtype)
     return {
         "discriminator_loss": share(loss),
         "d_real": share(tf.sigmoid(real_logits)),
@@ -203,12 +214,14 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
         replica_step = tf.function(replica_step, jit_compile=True)
 
     def known_weight():
-        progress = tf.cast(state.step - stage.start, tf.float32) / max(stage.steps, 1)
+        progress = tf.cast(state.step - stage.start, keras.config.floatx()) / max(stage.steps, 1)
         return stage.known_weight + progress * (stage.known_weight_end - stage.known_weight)
 
     def set_learning_rates():
         specs = {"completion_optimizer": stage.optimizer, "discriminator_optimizer": stage.discriminator_optimizer}
         for name, optimizer in state.optimizers().items():
+            if name == "completion_optimizer" and stage.phase == "discriminator":
+                continue
             rate = precision.learning_rate(specs[name], state.step - stage.start, stage.steps)
             precision.inner(optimizer).learning_rate.assign(rate)
 
@@ -228,6 +241,7 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
             set_learning_rates()
             parts = strategy.run(replica_step, args=(batch, known_weight()))
             parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
+            parts = {name: tf.cast(value, tf.float32) for name, value in parts.items()}
             finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
             bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
             totals = {name: totals[name] + parts[name] for name in names}

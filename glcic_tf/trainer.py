@@ -6,6 +6,7 @@ phase, `<phase>.keras`: the completion network as a model file.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import time
@@ -14,12 +15,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from glcic_tf import data, devices, images, model_file, networks, precision, schedule, steps
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError
 from glcic_tf.monitor import Monitor, Validation
+
+_logger = logging.getLogger(__name__)
 
 
 def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None, tpu=""):
@@ -47,7 +49,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
     run = _Run(config, stages, strategy, Path(workdir))
     todo = run.stages_to_do(phase)
     if not todo:
-        logging.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
+        _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
         return True
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -57,9 +59,9 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         for stage in todo:
             run.train_stage(stage, photos, val_photos, monitor, stopped)
             if stopped:
-                monitor.say(f"stopped and saved at step {run.step}; the same command goes on from there")
+                _logger.info("stopped and saved at step %d; the same command goes on from there", run.step)
                 return False
-    logging.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
+    _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
     return True
 
 
@@ -103,7 +105,7 @@ class _Run:
                 left = left[[stage.phase for stage in left].index(phase) :]
                 self.step = left[0].start
                 if phase == "joint":
-                    logging.warning("--phase=joint from a model file: the discriminator starts untrained.")
+                    _logger.warning("--phase=joint from a model file: the discriminator starts untrained.")
             elif not self.latest:
                 raise UserError(
                     f"--phase={phase} needs a trained completion network, and {self.workdir} holds no checkpoint: "
@@ -129,19 +131,21 @@ class _Run:
         if self.latest:
             path, meta = self.latest
             if meta["photos"] != len(photos.paths):
-                logging.warning(
+                _logger.warning(
                     "the run began with %d photos and there are %d now: their order differs from here on",
                     meta["photos"],
                     len(photos.paths),
                 )
-            self.state.enter(self.stages[meta["stage"]])
+            entered = [meta["completion_stage"], meta["stage"]]  # the first made C's optimiser, the second the rest
+            for index in dict.fromkeys(i for i in entered if i is not None):
+                self.state.enter(self.stages[index])
             self.checkpoints.restore(path, self.state)
-            logging.info("resumed %s at step %d", path, self.step)
+            _logger.info("resumed %s at step %d", path, self.step)
         elif source is not None:
             _copy_weights(source, self.state.completion, self.config.init_from)
             with self.strategy.scope():
                 self.state.step.assign(self.step)
-            logging.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
+            _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
 
     def _mean_pixel(self, photos, source):
         if self.latest:
@@ -152,7 +156,7 @@ class _Run:
         if source is not None:
             return tuple(float(x) for x in source.get_layer("mean_pixel").get_weights()[0].ravel())
         mean = data.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
-        logging.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
+        _logger.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
         return mean
 
     def train_stage(self, stage, photos, val_photos, monitor, stopped):
@@ -186,6 +190,8 @@ class _Run:
                 figures, grid = validation.run(config.sample_photos)
                 monitor.scalars(self.step, stage, figures)
                 monitor.grid(self.step, grid)
+            if over and photos.too_small:
+                _logger.info("%d photos are smaller than the crops and were left out so far", len(photos.too_small))
             if over and self._ends_phase(stage):
                 self._save_model(stage)
             due = config.checkpoint_every_steps > 0 and self.step % config.checkpoint_every_steps == 0
@@ -205,7 +211,9 @@ class _Run:
         if scale is None and bad_step >= 0:
             raise UserError(f"step {bad_step}: the loss is not a finite number. {self._last_good()}")
         if scale is not None and scale < precision.MIN_LOSS_SCALE:
-            raise UserError(f"step {self.step}: the loss scale fell to {scale:g}, the loss overflows. {self._last_good()}")
+            raise UserError(
+                f"step {self.step}: the loss scale fell to {scale:g}, the loss overflows. {self._last_good()}"
+            )
 
     def _last_good(self):
         path = tf.train.latest_checkpoint(str(self.checkpoints.folder))
@@ -222,8 +230,8 @@ class _Run:
             for variable in network.variables:
                 if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
                     raise UserError(f"step {self.step}: {variable.path} is not finite. {self._last_good()}")
-        meta = {"step": self.step, "stage": stage.index, "phase": stage.phase, **self.meta}
-        self.checkpoints.save(self.state, meta)
+        position = {"step": self.step, "phase": stage.phase, "stage": stage.index}
+        self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
 
     def _save_model(self, stage):
         """Save C for users: a float32 rebuild, as a model trained in mixed precision would keep its casts."""
@@ -239,7 +247,7 @@ class _Run:
             "hole_max_px": stage.hole.max_px,
         }
         model_file.save(model, path, metadata)
-        logging.info("wrote %s", path)
+        _logger.info("wrote %s", path)
 
 
 class _Window:
@@ -281,7 +289,7 @@ def _find_photos(config, data_dir, val_dir, batch_size):
             f"--data_dir={data_dir}: {len(paths)} photos to train on, fewer than one batch of {batch_size}; "
             "add photos or lower config.batch_size."
         )
-    logging.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
+    _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
     return data.Photos(paths, config.data.enlarge), data.Photos(val_paths) if val_paths else None
 
 

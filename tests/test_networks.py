@@ -110,7 +110,7 @@ def randomise(model, seed):
             variance[::10] = 1e-3
             mean = rng.normal(0, 0.3, channels)
             # Channels of small variance get a gamma in proportion, else they drown all others.
-            gamma = rng.uniform(0.7, 1.5, channels) * np.minimum(1, 3 * np.sqrt(variance))
+            gamma = rng.uniform(0.7, 1.5, channels) * np.minimum(1, np.sqrt(variance))
             layer.set_weights([gamma, rng.normal(0, 0.3, channels), mean, variance])
         elif layer.name != "mean_pixel" and layer.get_weights():
             kernel, bias = layer.get_weights()
@@ -176,11 +176,12 @@ def test_completion_network_normalises_after_every_layer_but_the_last(paper_comp
     assert {(x.epsilon, x.momentum) for x in norms} == {(1e-5, 0.9)}
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 40), (36, 20)])
-def test_completion_network_equals_numpy(paper_completion, height, width):
-    image, mask = photo_and_mask(height, width, batch=2)
+# At a quarter of the size, the dilation of 16 px reaches across the larger image, but only into padding in the smaller.
+@pytest.mark.parametrize(("height", "width", "batch"), [(32, 40, 2), (100, 84, 1)])
+def test_completion_network_equals_numpy(paper_completion, height, width, batch):
+    image, mask = photo_and_mask(height, width, batch)
     expected = numpy_completion(paper_completion, image, mask)
-    assert expected.std() > 0.05  # a saturated or flat output would be easy to reproduce
+    assert expected.std() > 0.1 and 0.01 < expected.min() < expected.max() < 0.99  # flat or saturated hides errors
     np.testing.assert_allclose(complete(paper_completion, image, mask), expected, atol=1e-4)
 
 

@@ -1,0 +1,24 @@
+"""Faces as in CelebA: 202,599 aligned photos of 178 x 218 px; crops of 160 px, so that a crop holds the whole face.
+
+    python train.py --config configs/celeba.py --data_dir photos/ --workdir run/
+
+The authors: shorter edge random in [160, 178], so no photo is enlarged. The public re-implementation GLCIC-PyTorch:
+crops of 160 px, holes of 48-96 px, a local patch of 96 px, and five convolutions in each of D's towers.
+As for Places2 (configs/places2.py): the steps, the batch, ADADELTA and alpha. The paper reports that it started its
+face network from the Places2 one: --config.init_from=places2.keras does so.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.image_size = 160
+    config.patch_size = 96
+    config.short_edge_min_px = 160
+    config.short_edge_max_px = 178
+    config.hole.min_px = 48
+    config.hole.max_px = 96
+    config.discriminator.global_convolutions = 5  # 160 -> 5 px
+    config.discriminator.local_convolutions = 5  # 96 -> 3 px
+    return config

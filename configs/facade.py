@@ -1,0 +1,48 @@
+"""Fine-tune the weights in the repository, trained on scenes, on a small set of one kind: facades, 256 px.
+
+    python train.py --config configs/facade.py --data_dir photos/ --workdir run/
+
+The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. Its are the sizes (256 px
+crops, 128 px patch, holes of 96-128 px) and alpha. Chosen here, for little compute, is all else: width 0.5, which is
+that of the weights; the steps (C adapts, then D catches up, then both); the batch; Adam with cosine decay; the
+non-saturating loss; mirrored crops; photos that are not enlarged.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.init_from = "glcic_tf/weights/scenes.keras"
+    config.precision = "mixed_bfloat16"
+    config.width = config.discriminator.width = 0.5
+    config.data.enlarge = False
+    config.data.mirror = True
+    config.adversarial_form = "non_saturating"
+    config.batch_size = 8
+    config.stages = default.stages(
+        config,
+        completion=default.stage(
+            "completion",
+            steps=1000,
+            optimizer=default.adam(2e-4, warmup_steps=50, final_fraction=0.1),
+        ),
+        discriminator=default.stage(
+            "discriminator",
+            steps=200,
+            optimizer=default.adam(1e-4),  # at rest, but of the same kind: Adam's averages are kept for the joint stage
+            discriminator_optimizer=default.adam(2e-4, beta_1=0.5),
+        ),
+        joint=default.stage(
+            "joint",
+            steps=800,
+            optimizer=default.adam(1e-4, warmup_steps=20, final_fraction=0.1),
+            discriminator_optimizer=default.adam(1e-4, beta_1=0.5),
+        ),
+    )
+    config.steps_per_loop = 5
+    config.log_every_steps = 50
+    config.checkpoint_every_steps = 0
+    config.checkpoint_every_minutes = 10.0
+    config.sample_every_steps = 200
+    return config

@@ -1,0 +1,157 @@
+"""Several replicas train as one does, on two virtual CPUs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs import tiny
+from glcic_tf import checkpoints, devices, precision, schedule, steps
+from glcic_tf.errors import UserError
+
+SIZE, PATCH, BATCH = 16, 8, 8
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = tiny.get_config()
+    config.update(
+        dict(image_size=SIZE, patch_size=PATCH, short_edge_min_px=SIZE, short_edge_max_px=SIZE, batch_size=BATCH)
+    )
+    config.hole.min_px, config.hole.max_px = 4, 6
+    return config
+
+
+def mirrored():
+    strategy = devices.make_strategy("mirrored")
+    assert strategy.num_replicas_in_sync == 2
+    return strategy
+
+
+def make_batches(count):
+    rng = np.random.default_rng(0)
+    mask = np.zeros((count, BATCH, SIZE, SIZE, 1), np.float32)
+    mask[:, :, 5:10, 3:9] = 1
+    mask[:, BATCH // 2 :, 2:4, 2:4] = 1  # the replicas' holes differ in size
+    return (
+        tf.data.Dataset.from_tensor_slices(
+            {
+                "image": rng.integers(0, 256, (count, BATCH, SIZE, SIZE, 3), dtype=np.uint8),
+                "mask": mask,
+                "patch": rng.integers(0, SIZE - PATCH + 1, (count, BATCH, 2), dtype=np.int32),
+                "real_patch": rng.integers(0, SIZE - PATCH + 1, (count, BATCH, 2), dtype=np.int32),
+            }
+        )
+        .unbatch()
+        .batch(BATCH)
+    )
+
+
+def run(state, stage, n):
+    iterator = iter(state.strategy.experimental_distribute_dataset(make_batches(n)))
+    return {k: float(v) for k, v in steps.make_loop(state, stage)(iterator, tf.constant(n)).items() if k != "waited"}
+
+
+def networks(state):
+    found = {f"C/{v.path}": v.numpy() for v in state.completion.variables}
+    if state.discriminator is not None:
+        found |= {f"D/{v.path}": v.numpy() for v in state.discriminator.variables}
+    return found
+
+
+def assert_close(ours, theirs, tolerance):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], atol=tolerance, rtol=tolerance, err_msg=name)
+
+
+@pytest.fixture
+def double_precision():
+    """In float32 a ReLU whose input rounds to the other side of 0 moves this small network's weights by 1e-4."""
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkpoints(config, tmp_path):
+    stages = schedule.resolve(config)
+    config = config.copy_and_resolve_references()
+    config.precision = "float64"
+    states = [steps.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
+    assert_close(*(networks(s) for s in states), 0)
+    for stage in stages:
+        metrics = []
+        for state in states:
+            state.enter(stage)
+            metrics.append(run(state, stage, 3))
+        assert_close(*(networks(s) for s in states), 1e-9)
+        assert_close(*metrics, 1e-6)  # these are float32
+
+    # Checkpoints of one replica load on two and back, and training goes on alike.
+    for i, (saved, other) in enumerate([states, states[::-1]]):
+        folder = checkpoints.Checkpoints(tmp_path / str(i))
+        path = folder.save(saved, {"i": i})
+        loaded = steps.TrainState(config, (0.0, 0.0, 0.0), other.strategy)
+        loaded.enter(stage)
+        folder.restore(path, loaded)
+        for name, value in networks(saved).items():
+            np.testing.assert_array_equal(value, networks(loaded)[name], err_msg=name)
+        for name, optimizer in saved.optimizers().items():
+            for ours, theirs in zip(optimizer.variables, loaded.optimizers()[name].variables, strict=True):
+                np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
+        assert int(loaded.step.numpy()) == int(saved.step.numpy()) == 9
+
+
+def test_an_overflow_on_one_replica_skips_the_step_on_both():
+    strategy = mirrored()
+    with strategy.scope():
+        variable = keras.Variable(np.ones(3, np.float32), name="w")
+        optimizer = precision.make_optimizer(precision.OptimizerSpec(), "mixed_float16", [variable])
+
+    @tf.function
+    def step(bad_replica):
+        def replica():
+            replica_id = tf.distribute.get_replica_context().replica_id_in_sync_group
+            gradient = tf.where(replica_id == bad_replica, np.float32(np.inf), 1.0) * tf.ones(3)
+            precision.apply_gradients(optimizer, [gradient], [variable])
+
+        strategy.run(replica)
+
+    scale = precision.loss_scale_variables(optimizer)["scale"]
+    for bad_replica in (0, 1):
+        before = float(scale.numpy())
+        step(tf.constant(bad_replica))
+        for copy in strategy.experimental_local_results(variable.value):
+            np.testing.assert_array_equal(copy.numpy(), np.ones(3))
+        assert float(scale.numpy()) == before / 2
+    step(tf.constant(-1))
+    for copy in strategy.experimental_local_results(variable.value):
+        assert np.all(copy.numpy() < 1) and np.all(np.isfinite(copy.numpy()))
+
+
+def test_checkpoints_with_and_without_loss_scale_load_into_each_other(config, tmp_path):
+    stage = schedule.resolve(config)[0]
+    for i, (first, second) in enumerate([("float32", "mixed_float16"), ("mixed_float16", "float32")]):
+        config = config.copy_and_resolve_references()
+        pair = []
+        for policy in (first, second):
+            config.precision = policy
+            state = steps.TrainState(
+                config.copy_and_resolve_references(), (0.1, 0.2, 0.3), tf.distribute.get_strategy()
+            )
+            state.enter(stage)
+            pair.append(state)
+        for variable in pair[0].completion.trainable_variables:
+            variable.assign(variable + 1.0)
+        folder = checkpoints.Checkpoints(tmp_path / str(i))
+        folder.restore(folder.save(pair[0], {}), pair[1])
+        for name, value in networks(pair[0]).items():
+            np.testing.assert_array_equal(value, networks(pair[1])[name])
+
+
+def test_wrong_strategies_are_told():
+    with pytest.raises(UserError, match="--strategy=gpu.*no GPU"):
+        devices.make_strategy("gpu")
+    with pytest.raises(UserError, match="--strategy=pod: expected one of"):
+        devices.make_strategy("pod")

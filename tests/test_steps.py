@@ -1,0 +1,183 @@
+"""What each training step changes, and what it must leave alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs import tiny
+from glcic_tf import geometry, precision, schedule, steps
+
+SIZE, PATCH, BATCH = 16, 8, 4
+
+
+@pytest.fixture(scope="module")
+def stages():
+    config = tiny.get_config()
+    config.update(
+        dict(image_size=SIZE, patch_size=PATCH, short_edge_min_px=SIZE, short_edge_max_px=SIZE, batch_size=BATCH)
+    )
+    config.hole.min_px, config.hole.max_px = 4, 6
+    return config, {stage.phase: stage for stage in schedule.resolve(config)}
+
+
+def make_state(stages, phase):
+    config, by_phase = stages
+    state = steps.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
+    state.enter(by_phase[phase])
+    return state, by_phase[phase]
+
+
+def make_batch(seed=0):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((BATCH, SIZE, SIZE, 1), np.float32)
+    mask[:, 5:10, 3:9] = 1
+    return {
+        "image": tf.constant(rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)),
+        "mask": tf.constant(mask),
+        "patch": tf.fill([BATCH, 2], 3),
+        "real_patch": tf.constant(rng.integers(0, SIZE - PATCH + 1, (BATCH, 2), dtype=np.int32)),
+    }
+
+
+def values(network):
+    return {variable.path: variable.numpy() for variable in network.variables}
+
+
+def changed(before, after):
+    return {path for path in before if not np.array_equal(before[path], after[path])}
+
+
+def test_completion_step_changes_all_of_c_but_its_mean_pixel(stages):
+    state, stage = make_state(stages, "completion")
+    before = values(state.completion)
+    metrics = steps.completion_step(state, stage, make_batch(), 0.0)
+    assert set(before) - changed(before, values(state.completion)) == {"mean_pixel/kernel"}
+    assert set(metrics) == set(steps.METRICS["completion"])
+
+
+def test_completion_step_reports_the_mean_squared_error_in_the_hole(stages):
+    state, stage = make_state(stages, "completion")
+    batch = make_batch()
+    images = batch["image"].numpy() / 255
+    inputs = {"image": tf.constant(images, tf.float32), "mask": batch["mask"]}
+    completed = state.completion(inputs, training=True).numpy()
+    hole = batch["mask"].numpy()[..., 0] > 0
+    metrics = steps.completion_step(state, stage, batch, 0.0)
+    np.testing.assert_allclose(metrics["completion_loss"], np.mean((completed - images)[hole] ** 2), rtol=1e-5)
+    np.testing.assert_allclose(metrics["known_loss"], np.mean((completed - images)[~hole] ** 2), rtol=1e-5)
+
+
+def test_discriminator_step_changes_d_and_leaves_c_and_its_statistics_alone(stages):
+    state, stage = make_state(stages, "discriminator")
+    c, d = values(state.completion), values(state.discriminator)
+    metrics = steps.discriminator_step(state, stage, make_batch(), 0.0)
+    assert not changed(c, values(state.completion))
+    weights = {v.path for v in state.discriminator.trainable_variables}
+    assert weights <= changed(d, values(state.discriminator))
+    assert set(metrics) == set(steps.METRICS["discriminator"])
+
+
+def test_joint_step_changes_both(stages):
+    state, stage = make_state(stages, "joint")
+    c, d = values(state.completion), values(state.discriminator)
+    metrics = steps.joint_step(state, stage, make_batch(), 0.0)
+    assert {v.path for v in state.completion.trainable_variables} <= changed(c, values(state.completion))
+    assert {v.path for v in state.discriminator.trainable_variables} <= changed(d, values(state.discriminator))
+    assert set(metrics) == set(steps.METRICS["joint"])
+
+
+@pytest.mark.parametrize("form", ["minimax", "non_saturating"])
+def test_adversarial_gradient_reaches_c_and_asks_for_images_that_look_real(stages, form):
+    """A step along the adversarial gradient alone makes D take the completions for more real than before."""
+    from dataclasses import replace
+
+    batch = make_batch()
+    logits = {}
+    for weight in (0.0, 1e6):  # with 1e6 the completion loss is next to nothing
+        state, stage = make_state(stages, "joint")
+        stage = replace(stage, adversarial_weight=weight, adversarial_form=form)
+        steps.joint_step(state, stage, batch, 0.0)
+        images = tf.cast(batch["image"], tf.float32) / 255
+        completed = state.completion({"image": images, "mask": batch["mask"]}, training=True)
+        fakes = geometry.composite(completed, images, batch["mask"])
+        logits[weight] = float(tf.reduce_mean(steps._discriminate(state, stage, fakes, batch["patch"])))
+    assert logits[1e6] > logits[0.0]
+
+
+def test_d_is_updated_without_c_s_loss(stages):
+    after = []
+    for known_weight in (0.0, 100.0):
+        state, stage = make_state(stages, "joint")
+        steps.joint_step(state, stage, make_batch(), known_weight)
+        after.append({v.path: v.numpy() for v in state.discriminator.trainable_variables})
+    assert not changed(*after)
+
+
+def test_joint_step_updates_d_first_and_uses_one_forward_pass(stages):
+    """With C's learning rate at 0, the adversarial loss can be computed again from the updated D."""
+    state, stage = make_state(stages, "joint")
+    state.completion_optimizer.learning_rate = 0.0
+    batch = make_batch()
+    metrics = steps.joint_step(state, stage, batch, 0.0)
+    images = tf.cast(batch["image"], tf.float32) / 255
+    # Batch statistics: the outputs do not depend on the moving ones, which the step did change.
+    completed = state.completion({"image": images, "mask": batch["mask"]}, training=True)
+    fakes = geometry.composite(completed, images, batch["mask"])
+    logits = steps._discriminate(state, stage, fakes, batch["patch"]).numpy()
+    np.testing.assert_allclose(metrics["adversarial_loss"], np.mean(-np.log1p(np.exp(logits))), rtol=1e-4)
+
+
+def test_d_sees_the_original_where_pixels_are_known(stages, monkeypatch):
+    state, stage = make_state(stages, "joint")
+    batch = make_batch()
+    seen = []
+    discriminate = steps._discriminate
+    monkeypatch.setattr(
+        steps, "_discriminate", lambda s, g, images, origin: seen.append(images) or discriminate(s, g, images, origin)
+    )
+    steps.joint_step(state, stage, batch, 0.0)
+    original = tf.cast(batch["image"], tf.float32).numpy() / np.float32(255)
+    known = batch["mask"].numpy()[..., 0] == 0
+    fake_for_d, real, fake_for_c = (images.numpy() for images in seen)
+    assert np.array_equal(fake_for_d[known], original[known]) and not np.array_equal(fake_for_d, original)
+    assert np.array_equal(real, original)
+    assert np.array_equal(fake_for_c, fake_for_d)
+
+
+def test_d_is_kept_at_one_size_and_built_anew_at_another(stages):
+    from dataclasses import replace
+
+    state, stage = make_state(stages, "discriminator")
+    steps.discriminator_step(state, stage, make_batch(), 0.0)
+    network, slots = state.discriminator, [v.numpy() for v in state.discriminator_optimizer.variables]
+    state.enter(replace(stage, phase="joint"))
+    assert state.discriminator is network
+    for old, new in zip(slots, state.discriminator_optimizer.variables, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+    state.enter(replace(stage, image_size=32, patch_size=16))
+    assert state.discriminator is not network
+    assert int(precision.inner(state.discriminator_optimizer).iterations) == 0
+
+
+def test_loop_counts_steps_averages_and_names_a_step_that_is_no_number(stages):
+    from dataclasses import replace
+
+    state, stage = make_state(stages, "completion")
+    stage = replace(stage, start=0, known_weight=1.0, known_weight_end=0.0)
+    batches = [make_batch(i) for i in range(5)]
+    batches[3]["mask"] = batches[3]["mask"] * np.nan
+
+    def dataset(chosen):
+        return tf.data.Dataset.from_tensor_slices({k: tf.stack([b[k] for b in chosen]) for k in chosen[0]})
+
+    loop = steps.make_loop(state, stage)
+    result = loop(iter(dataset(batches[:3])), tf.constant(3))
+    assert int(state.step) == 3 and int(result["bad_step"]) == -1 and float(result["waited"]) >= 0
+
+    again, _ = make_state(stages, "completion")
+    losses = [
+        float(steps.completion_step(again, stage, b, 1 - i / stage.steps)["completion_loss"])
+        for i, b in enumerate(batches[:3])
+    ]
+    np.testing.assert_allclose(result["completion_loss"], np.mean(losses), rtol=1e-4)
+    assert int(loop(iter(dataset(batches[2:5])), tf.constant(3))["bad_step"]) == 4

@@ -1,0 +1,226 @@
+"""A run from outside: phases, resuming, being killed, what it leaves behind, what it refuses."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import train as train_script
+from configs import default, tiny
+from glcic_tf import model_file, schedule, trainer
+from glcic_tf.errors import UserError
+
+ROOT = Path(train_script.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        small = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(small, (72, 48), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def make_config(steps=20):
+    config = tiny.get_config()
+    config.checkpoint_every_steps = config.log_every_steps = 5
+    config.sample_every_steps = 10
+    config.steps_per_loop = 5
+    for stage in config.stages.values():
+        stage.steps = steps
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    """A run that nothing interrupted, of all three phases at once."""
+    workdir = tmp_path_factory.mktemp("finished")
+    assert trainer.train(make_config(), photos, workdir)
+    return workdir
+
+
+def variables(workdir):
+    """Every variable of the newest checkpoint but the notes."""
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(workdir / "checkpoints")))
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("meta/", "_CHECKPOINTABLE"))]
+    return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def assert_same_run(ours, theirs):
+    ours, theirs = variables(ours), variables(theirs)
+    assert ours.keys() == theirs.keys() and len(ours) > 200
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "stats.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    logged = lines(finished)
+    assert all({"step", "phase", "stage"} <= line.keys() for line in logged)
+    by_phase = {phase: [line for line in logged if line["phase"] == phase] for phase in schedule.PHASES}
+    assert [line["step"] for line in by_phase["joint"] if "completion_loss" in line] == [45, 50, 55, 60]
+    last = [line for line in by_phase["joint"] if "adversarial_loss" in line][-1]
+    assert {
+        "completion_loss",
+        "discriminator_loss",
+        "d_real",
+        "d_fake",
+        "d_accuracy",
+        "images_per_second",
+    } <= last.keys()
+    assert {"val_l1", "val_psnr_hole"} <= logged[-1].keys()
+    grid = cv2.imread(str(finished / "samples" / "0000060.png"))
+    assert grid.shape == (20 + 2 * 32, 3 * 32, 3)
+    assert list((finished / "tensorboard").glob("events.*"))
+    assert json.loads((finished / "config.json").read_text())["stages"]["joint"]["steps"] == 20
+    assert len(list((finished / "checkpoints").glob("*.index"))) == 3
+    for phase, step in zip(schedule.PHASES, (20, 40, 60), strict=True):
+        model = keras.saving.load_model(finished / f"{phase}.keras", compile=False)
+        assert [i.name for i in model.inputs] == ["image", "mask"]
+        assert model_file.read_metadata(finished / f"{phase}.keras")["step"] == step
+    mean = json.loads((finished / "mean_pixel.json").read_text())
+    np.testing.assert_allclose(model.get_layer("mean_pixel").get_weights()[0].ravel(), mean, rtol=1e-6)
+
+
+def test_model_file_is_the_network_of_the_checkpoint(finished):
+    stored = variables(finished)
+    model = model_file.load(finished / "joint.keras")
+    for variable in model.variables:
+        key = f"completion/{variable.path.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+        np.testing.assert_array_equal(variable.numpy(), stored[key], err_msg=key)
+
+
+def test_phases_one_after_the_other_equal_all_at_once(photos, tmp_path, finished):
+    for phase in schedule.PHASES:
+        assert trainer.train(make_config(), photos, tmp_path, phase=phase)
+        assert (tmp_path / f"{phase}.keras").is_file()
+    assert_same_run(tmp_path, finished)
+
+
+def test_finished_run_says_so_and_changes_nothing(photos, finished, caplog):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    with caplog.at_level("INFO", "glcic_tf"):
+        for phase in ("all", "discriminator"):
+            assert trainer.train(make_config(), photos, finished, phase=phase)
+    assert "the run is finished: step 60 of 60" in caplog.text and "discriminator phase is finished" in caplog.text
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+
+
+def start(photos, workdir):
+    flags = [f"--config.stages.{phase}.steps=20" for phase in schedule.PHASES]
+    flags += [f"--config.{name}=5" for name in ("checkpoint_every_steps", "log_every_steps", "steps_per_loop")]
+    flags += ["--config.sample_every_steps=10", f"--data_dir={photos}", f"--workdir={workdir}"]
+    command = [sys.executable, str(ROOT / "train.py"), f"--config={ROOT / 'configs' / 'tiny.py'}", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_checkpoint(process, workdir, step):
+    while process.poll() is None:
+        path = tf.train.latest_checkpoint(str(workdir / "checkpoints"))
+        if path and int(path.rsplit("-", 1)[1]) >= step:
+            return
+        time.sleep(0.002)
+    pytest.fail(f"ended before step {step}: {process.stdout.read()}")
+
+
+def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path, finished):
+    """SIGKILL in the first two phases and SIGTERM in the third, each after some steps of it; then to the end."""
+    resumed_at = []
+    for step, number in ((5, signal.SIGKILL), (25, signal.SIGKILL), (45, signal.SIGTERM), (None, None)):
+        process = start(photos, tmp_path)
+        if step:
+            wait_for_checkpoint(process, tmp_path, step)
+            process.send_signal(number)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0), output
+        resumed_at += [int(line.rsplit(" ", 1)[1]) for line in output.splitlines() if " resumed " in line]
+        if number == signal.SIGTERM:
+            assert "stopped and saved at step" in output
+    assert len(resumed_at) == 3
+    for at, begin, end in zip(resumed_at, (0, 20, 40), (20, 40, 60), strict=True):
+        assert begin < at < end or at == end  # == end: it was over before the signal arrived
+    assert_same_run(tmp_path, finished)
+
+
+def test_config_that_contradicts_the_run_is_refused(photos, finished):
+    config = make_config()
+    config.batch_size = 2
+    with pytest.raises(UserError, match=r"config\.batch_size was 4, is 2.*another --workdir"):
+        trainer.train(config, photos, finished)
+
+
+def test_phase_without_a_trained_completion_network_is_an_error(photos, tmp_path):
+    for phase in ("discriminator", "joint"):
+        with pytest.raises(UserError, match=f"--phase={phase} needs a trained completion network"):
+            trainer.train(make_config(), photos, tmp_path / "new", phase=phase)
+    assert not (tmp_path / "new").exists()
+
+
+def test_starting_from_a_model_file_takes_its_weights_and_mean_pixel(photos, tmp_path, finished):
+    config = make_config(steps=1)
+    config.init_from = str(finished / "completion.keras")
+    config.optimizer.learning_rate = 1e-30
+    assert trainer.train(config, photos, tmp_path, phase="discriminator")
+    ours, theirs = (model_file.load(p) for p in (tmp_path / "discriminator.keras", config.init_from))
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert lines(tmp_path)[0]["step"] == 2  # the completion phase is taken as done
+
+    config.width = 1 / 8
+    with pytest.raises(UserError, match=r"config\.init_from=.*conv1 has shapes.*config\.width"):
+        trainer.train(config, photos, tmp_path / "wide", phase="discriminator")
+
+
+def test_stages_grow_and_d_is_built_anew(photos, tmp_path):
+    config = make_config()
+    config.stages = default.stages(
+        config,
+        small=default.stage("completion", steps=1, **default.size(16)),
+        large=default.stage("completion", steps=1, known_weight=1.0),
+        d_large=default.stage("discriminator", steps=1),
+        joint=default.stage("joint", steps=1, optimizer=default.adam(1e-3)),
+    )
+    assert trainer.train(config, photos, tmp_path)
+    assert [line["stage"] for line in lines(tmp_path) if "images_per_second" in line] == list(config.stages)
+    assert sorted(path.name for path in tmp_path.glob("*.keras")) == [f"{phase}.keras" for phase in schedule.PHASES]
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(photos, tmp_path):
+    config = make_config()
+    config.stages.completion.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match=r"^step \d+: .*not.*finite.*no checkpoint was saved yet"):
+        trainer.train(config, photos, tmp_path, phase="completion")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_fewer_photos_than_a_batch(photos, tmp_path):
+    config = make_config()
+    config.batch_size = 19
+    with pytest.raises(UserError, match="18 photos to train on, fewer than one batch of 19"):
+        trainer.train(config, photos, tmp_path)
+
+
+def test_broken_photos_stop_training_with_one_line(photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.jpg").write_text("no photo")
+    config = make_config()
+    config.data.mean_pixel = (0.5, 0.5, 0.5)  # so that training itself meets the file
+    config.data.validation_photos = 0
+    with pytest.raises(UserError, match=r"1 of 21 photos cannot be decoded, more than 1%.*broken\.jpg"):
+        trainer.train(config, folder, tmp_path / "run")
