@@ -50,7 +50,6 @@ def get_config():
         discriminator=default.stage(
             "discriminator",
             steps=100,
-            optimizer=default.adam(1e-4),
             discriminator_optimizer=default.adam(2e-4, beta_1=0.5),
         ),
         joint=default.stage(

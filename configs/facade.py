@@ -30,7 +30,6 @@ def get_config():
         discriminator=default.stage(
             "discriminator",
             steps=200,
-            optimizer=default.adam(1e-4),  # at rest, but of the same kind: Adam's averages are kept for the joint stage
             discriminator_optimizer=default.adam(2e-4, beta_1=0.5),
         ),
         joint=default.stage(

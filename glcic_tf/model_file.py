@@ -119,6 +119,28 @@ def float32_copy(model):
     return copy
 
 
+def copy_weights(source, target, origin):
+    """Copy weights by layer name from a loaded model file into `target`, a completion network.
+
+    Raises:
+        UserError: a layer is missing or has other shapes; the message begins with `origin`.
+    """
+    for layer in target.layers:
+        weights = layer.get_weights()
+        if not weights:
+            continue
+        try:
+            given = source.get_layer(layer.name).get_weights()
+        except ValueError:
+            given = []
+        if [w.shape for w in given] != [w.shape for w in weights]:
+            raise UserError(
+                f"{origin}: layer {layer.name} has shapes {[w.shape for w in given]}, "
+                f"expected {[w.shape for w in weights]}; is config.width the width of that model?"
+            )
+        layer.set_weights(given)
+
+
 def _as_float32(config):
     if isinstance(config, (list, tuple)):
         return type(config)(_as_float32(item) for item in config)

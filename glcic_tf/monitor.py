@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from glcic_tf import geometry, images, metrics
+from glcic_tf import geometry, images, metrics, precision
 
 _logger = logging.getLogger(__name__)
 _LABELS = ("masked", "completed", "original")
@@ -56,6 +56,7 @@ class Monitor:
             tf.summary.image("samples", picture[None])
 
     def close(self):
+        """Finish what was written."""
         self.bar.close()
         self.writer.close()
 
@@ -65,6 +66,34 @@ class Monitor:
             return ""
         minutes, seconds = divmod(int((time.monotonic() - self.begin) / done * (self.total_steps - step)), 60)
         return f"left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}  "
+
+
+class Window:
+    """Means of the metrics since the last line of the log."""
+
+    def __init__(self):
+        self.totals, self.steps, self.seconds, self.waited = {}, 0, 0.0, 0.0
+
+    def add(self, result, n, seconds):
+        """Add what the loop of `steps.make_loop` returned for n steps, and how long they took."""
+        for name, value in result.items():
+            if name not in ("waited", "bad_step"):
+                self.totals[name] = self.totals.get(name, 0.0) + float(value) * n
+        self.steps += n
+        self.seconds += seconds
+        self.waited += float(result["waited"])
+
+    def summary(self, stage, state):
+        """Means over the steps so far, learning rates, loss scale and speed, by name."""
+        values = {name: total / self.steps for name, total in self.totals.items()}
+        for name, optimizer in state.optimizers().items():
+            values[name.replace("optimizer", "learning_rate")] = float(precision.inner(optimizer).learning_rate.numpy())
+        if state.loss_scale() is not None:
+            values["loss_scale"] = state.loss_scale()
+        values["images_per_second"] = self.steps * stage.batch_size / self.seconds
+        if not state.config.deterministic:
+            values["input_share"] = self.waited / self.seconds
+        return values
 
 
 class Validation:

@@ -32,7 +32,7 @@ def _norm_relu(x, name, synchronized):
 
 
 def _downsample(x, filters, kernel_size, name):
-    """Stride-2 convolution with Torch's symmetric padding: [.., H, W, ..] -> [.., ceil(H / 2), ceil(W / 2), filters]."""
+    """Halve the size by a convolution with Torch's symmetric padding: [.., H, W, ..] -> [.., H / 2, W / 2, filters]."""
     x = layers.ZeroPadding2D(kernel_size // 2, name=f"pad_{name}")(x)
     return layers.Conv2D(filters, kernel_size, strides=2, padding="valid", name=name)(x)
 
@@ -104,7 +104,7 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
 
 
 def tower_depth(size_px):
-    """Number of stride-2 convolutions that bring `size_px` down to 4-7 px: 256 -> 6, 128 and 160 -> 5 (paper, tables 2, 3)."""
+    """Count the stride-2 convolutions that bring `size_px` down to 4-7 px: 256 -> 6, 128 and 160 -> 5 (tables 2, 3)."""
     depth = 0
     while size_px > 7:
         size_px, depth = -(-size_px // 2), depth + 1

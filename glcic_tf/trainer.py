@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import data, devices, images, model_file, networks, precision, schedule, steps
+from glcic_tf import data, devices, images, model_file, precision, schedule, steps
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError
-from glcic_tf.monitor import Monitor, Validation
+from glcic_tf.monitor import Monitor, Validation, Window
 
 _logger = logging.getLogger(__name__)
 
@@ -121,13 +121,11 @@ class _Run:
 
     def prepare(self, photos, first):
         """Make the state: from the newest checkpoint, from a model file, or from random weights."""
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(self.workdir / "config.json", self.resolved)
         source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
         mean_pixel = self._mean_pixel(photos, source)
         self.state = steps.TrainState(self.config, mean_pixel, self.strategy)
         self.meta = {"config": self.resolved, "mean_pixel": list(mean_pixel), "photos": len(photos.paths)}
-        _write_json(self.workdir / "mean_pixel.json", list(mean_pixel))
+        self._make_folder(mean_pixel)
         if self.latest:
             path, meta = self.latest
             if meta["photos"] != len(photos.paths):
@@ -142,10 +140,21 @@ class _Run:
             self.checkpoints.restore(path, self.state)
             _logger.info("resumed %s at step %d", path, self.step)
         elif source is not None:
-            _copy_weights(source, self.state.completion, self.config.init_from)
+            model_file.copy_weights(source, self.state.completion, f"config.init_from={self.config.init_from}")
+            self.state.completion.get_layer("mean_pixel").set_weights([np.reshape(mean_pixel, (1, 1, 1, 3))])
             with self.strategy.scope():
                 self.state.step.assign(self.step)
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
+
+    def _make_folder(self, mean_pixel):
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            _write_json(self.workdir / "config.json", self.resolved)
+            _write_json(self.workdir / "mean_pixel.json", list(mean_pixel))
+        except OSError as error:
+            raise UserError(
+                f"--workdir={self.workdir}: cannot be written ({error.strerror}); choose another."
+            ) from error
 
     def _mean_pixel(self, photos, source):
         if self.latest:
@@ -168,7 +177,7 @@ class _Run:
         iterator = iter(self.strategy.experimental_distribute_dataset(dataset))
         loop = steps.make_loop(state, stage, config.jit_compile, time_input=not config.deterministic)
         validation = Validation(val_photos, state, stage, config.seed) if val_photos else None
-        window, saved_at = _Window(), time.monotonic()
+        window, saved_at = Window(), time.monotonic()
         while self.step < stage.end and not stopped:
             n = self._steps_until_due(stage)
             begin = time.monotonic()
@@ -185,7 +194,7 @@ class _Run:
             over = self.step == stage.end
             if over or self.step % config.log_every_steps == 0:
                 monitor.scalars(self.step, stage, window.summary(stage, state))
-                window = _Window()
+                window = Window()
             if validation and (over or self.step % config.sample_every_steps == 0):
                 figures, grid = validation.run(config.sample_photos)
                 monitor.scalars(self.step, stage, figures)
@@ -234,9 +243,7 @@ class _Run:
         self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
 
     def _save_model(self, stage):
-        """Save C for users: a float32 rebuild, as a model trained in mixed precision would keep its casts."""
-        model = networks.completion_network(self.config.width, dtype="float32")
-        model.set_weights(self.state.completion.get_weights())
+        """Save C for users."""
         path = self.workdir / f"{stage.phase}.keras"
         metadata = {
             "phase": stage.phase,
@@ -246,34 +253,8 @@ class _Run:
             "hole_min_px": stage.hole.min_px,
             "hole_max_px": stage.hole.max_px,
         }
-        model_file.save(model, path, metadata)
+        model_file.save(self.state.completion, path, metadata)
         _logger.info("wrote %s", path)
-
-
-class _Window:
-    """Means of the metrics since the last line of the log."""
-
-    def __init__(self):
-        self.totals, self.steps, self.seconds, self.waited = {}, 0, 0.0, 0.0
-
-    def add(self, result, n, seconds):
-        for name, value in result.items():
-            if name not in ("waited", "bad_step"):
-                self.totals[name] = self.totals.get(name, 0.0) + float(value) * n
-        self.steps += n
-        self.seconds += seconds
-        self.waited += float(result["waited"])
-
-    def summary(self, stage, state):
-        values = {name: total / self.steps for name, total in self.totals.items()}
-        for name, optimizer in state.optimizers().items():
-            values[name.replace("optimizer", "learning_rate")] = float(precision.inner(optimizer).learning_rate.numpy())
-        if state.loss_scale() is not None:
-            values["loss_scale"] = state.loss_scale()
-        values["images_per_second"] = self.steps * stage.batch_size / self.seconds
-        if not state.config.deterministic:
-            values["input_share"] = self.waited / self.seconds
-        return values
 
 
 def _find_photos(config, data_dir, val_dir, batch_size):
@@ -291,24 +272,6 @@ def _find_photos(config, data_dir, val_dir, batch_size):
         )
     _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
     return data.Photos(paths, config.data.enlarge), data.Photos(val_paths) if val_paths else None
-
-
-def _copy_weights(source, target, path):
-    """Copy a model file's weights by layer name; its mean pixel comes along."""
-    for layer in target.layers:
-        weights = layer.get_weights()
-        if not weights or layer.name == "mean_pixel":
-            continue
-        try:
-            given = source.get_layer(layer.name).get_weights()
-        except ValueError:
-            given = []
-        if [w.shape for w in given] != [w.shape for w in weights]:
-            raise UserError(
-                f"config.init_from={path}: layer {layer.name} has shapes {[w.shape for w in given]}, "
-                f"expected {[w.shape for w in weights]}; is config.width the width of that model?"
-            )
-        layer.set_weights(given)
 
 
 def _what(phase):
