@@ -6,7 +6,7 @@ Padding is Torch's, as in the authors' release: symmetric zeros. Keras' `same` i
 and for the 4 x 4 deconvolution, but pads the other side for stride 2, so those layers pad explicitly.
 """
 
-from functools import partial
+import contextlib
 
 import keras
 import numpy as np
@@ -54,17 +54,18 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
         Height and width are any multiples of 4. Only the values inside the hole are meant to be used.
     """
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    outer = partial(dict, dtype=keras.config.floatx())  # input, mean and output are float32 under every policy
+    full = keras.config.floatx()  # input, mean and output are float32 under every policy
 
-    image = keras.Input((None, None, 3), name="image", dtype=keras.config.floatx())
-    mask = keras.Input((None, None, 1), name="mask", dtype=keras.config.floatx())
-    known = layers.Rescaling(-1.0, offset=1.0, name="known", **outer())(mask)
-    known_pixels = layers.Multiply(name="known_pixels", **outer())([image, known])
-    mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel", **outer())
-    filled = layers.Add(name="filled", **outer())([known_pixels, mean(mask)])
-    x = layers.Concatenate(name="masked_input", **outer())([filled, mask])
+    with _defaults(full):
+        image = keras.Input((None, None, 3), name="image", dtype=full)
+        mask = keras.Input((None, None, 1), name="mask", dtype=full)
+        known = layers.Rescaling(-1.0, offset=1.0, name="known")(mask)
+        known_pixels = layers.Multiply(name="known_pixels")([image, known])
+        mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel")
+        filled = layers.Add(name="filled")([known_pixels, mean(mask)])
+        x = layers.Concatenate(name="masked_input")([filled, mask])
 
-    with _policy(policy):
+    with _defaults(policy):
 
         def conv(x, index, filters, kernel_size=3, strides=1, dilation_rate=1):
             filters, name = _scaled(filters, width), f"conv{index}"
@@ -95,8 +96,9 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
         x = conv(x, 14, 128)
         x = deconv(x, 15, 64)
         x = conv(x, 16, 32)
-    x = layers.Conv2D(3, 3, padding="same", name="conv17", **outer())(x)
-    output = layers.Activation("sigmoid", name="completed", **outer())(x)
+    with _defaults(full):
+        x = layers.Conv2D(3, 3, padding="same", name="conv17")(x)
+        output = layers.Activation("sigmoid", name="completed")(x)
 
     model = keras.Model({"image": image, "mask": mask}, output, name="completion_network")
     mean.set_weights([np.reshape(np.asarray(mean_pixel, np.float32), (1, 1, 1, 3))])
@@ -160,7 +162,7 @@ def context_discriminator(
         return layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
 
     inputs = {}
-    with _policy(policy):
+    with _defaults(policy):
         features = []
         if use_global:
             features.append(tower("image", image_size, global_convolutions))
@@ -171,15 +173,14 @@ def context_discriminator(
     return keras.Model(inputs, logit, name="context_discriminator")
 
 
-class _policy:
-    """Make `policy` the global dtype policy while layers are built, so that the tables need not repeat it."""
-
-    def __init__(self, policy):
-        self.policy = policy
-
-    def __enter__(self):
-        self.previous = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.policy)
-
-    def __exit__(self, *exc):
-        keras.config.set_dtype_policy(self.previous)
+@contextlib.contextmanager
+def _defaults(policy):
+    """Give layers a dtype policy, so that the tables need not repeat it, and keep the user's keras.json out of them."""
+    previous = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous[0])
+        keras.config.set_image_data_format(previous[1])
