@@ -75,7 +75,8 @@ def _folder_jobs(folder, mask, output):
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file, but --image={folder} is a folder; name a folder.")
     # Outputs and masks of this or an earlier call may lie inside the folder of photos.
-    others = [path.resolve() for path in (mask, output) if path.resolve() != folder.resolve()]
+    root = folder.resolve()
+    others = [path for path in (mask.resolve(), output.resolve()) if path != root and path.is_relative_to(root)]
     photos = [
         photo for photo in images.find_photos(folder) if not any(photo.resolve().is_relative_to(o) for o in others)
     ]

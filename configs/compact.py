@@ -43,18 +43,18 @@ def get_config():
         ),
         completion_256=default.stage(
             "completion",
-            steps=500,
+            steps=800,
             known_weight=0.2,
             optimizer=default.adam(5e-4, warmup_steps=20, final_fraction=0.05),
         ),
         discriminator=default.stage(
             "discriminator",
-            steps=100,
+            steps=120,
             discriminator_optimizer=default.adam(2e-4, beta_1=0.5),
         ),
         joint=default.stage(
             "joint",
-            steps=200,
+            steps=300,
             optimizer=default.adam(1e-4, warmup_steps=20, final_fraction=0.1),
             discriminator_optimizer=default.adam(1e-4, beta_1=0.5),
         ),

@@ -35,7 +35,7 @@ def get_config():
     config.data.mirror = False  # mirror half of the crops left to right; not in the paper
     config.data.mean_pixel = (-1.0, -1.0, -1.0)  # RGB in [0, 1]; negative: measured on the photos
     config.data.mean_photos = 10_000  # measured over at most so many photos
-    config.data.validation_photos = 16  # without --val_dir: so many photos, at most a tenth, are held out
+    config.data.validation_photos = 16  # so many of --val_dir; without it, so many but at most a tenth are held out
     config.data.workers = 0  # photos read at once; 0: TensorFlow's choice
 
     # What a stage works on. Each stage may have its own value of any of these.
@@ -69,7 +69,8 @@ def get_config():
         joint=stage("joint", steps=400_000),
     )
 
-    # What is kept and shown. These may change when a run is resumed.
+    # What is kept and shown. These may change when a run is resumed, as may precision, jit_compile, steps_per_loop and
+    # data.workers; and a stage that is not over yet may get another number of steps.
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000  # 0: by minutes alone
     config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone

@@ -1,13 +1,17 @@
 """Checkpoints of the full training state, to resume from. The small model file for users is `model_file`'s business."""
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
 from glcic_tf import precision
-from glcic_tf.errors import UserError
+from glcic_tf.errors import UserError, first_line
 
+_logger = logging.getLogger(__name__)
+_PREFIX = "ckpt-"
 _META_KEY = "meta/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -23,31 +27,61 @@ class Checkpoints:
         self.kept = kept
 
     def latest(self):
-        """Find the newest checkpoint.
+        """Find the newest checkpoint that can be read; warn of newer ones that cannot.
+
+        The folder itself is the list, not TensorFlow's `checkpoint` file in it: that one may be broken or outdated.
 
         Returns:
             (path, meta) with the dict that `save` was given, or None if there is no checkpoint.
 
         Raises:
-            UserError: the newest checkpoint cannot be read.
+            UserError: there are checkpoints, but none can be read.
         """
-        path = tf.train.latest_checkpoint(str(self.folder))
-        if path is None:
-            return None
-        try:
-            return path, json.loads(tf.train.load_checkpoint(path).get_tensor(_META_KEY))
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            raise _unreadable(path, error) from error
+        broken = None
+        for path in reversed(self._paths()):
+            try:
+                return path, json.loads(tf.train.load_checkpoint(path).get_tensor(_META_KEY))
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                broken = broken or _unreadable(path, error)
+                _logger.warning("left out: %s", broken)
+        if broken:
+            raise broken
+        return None
 
     def save(self, state, meta):
         """Save the state and a dict of JSON's types as checkpoint number `state.step`; delete what is too old.
 
-        The new checkpoint is complete before the folder's index names it: being killed meanwhile costs nothing.
+        A checkpoint has its index file only when it is complete: being killed meanwhile costs nothing.
+
+        Returns:
+            Path of the checkpoint, without the suffixes of its files.
+
+        Raises:
+            UserError: the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **_parts(state))
-        manager = tf.train.CheckpointManager(checkpoint, str(self.folder), max_to_keep=self.kept)
-        return manager.save(checkpoint_number=int(state.step.numpy()))
+        path = str(self.folder / f"{_PREFIX}{int(state.step.numpy())}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **_parts(state)).write(path)
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
+            ) from error
+        kept = set(self._paths()[-self.kept :])
+        for file in self.folder.glob(f"{_PREFIX}*"):
+            if str(file.with_suffix("")) in kept:
+                continue
+            if file.is_dir():  # left by a run that was killed while it was writing
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
+        return path
+
+    def _paths(self):
+        """Complete checkpoints, oldest first."""
+        indices = [path.with_suffix("") for path in self.folder.glob(f"{_PREFIX}*.index")]
+        numbered = [path for path in indices if path.name.removeprefix(_PREFIX).isdecimal()]
+        return [str(path) for path in sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))]
 
     def restore(self, path, state):
         """Load checkpoint `path` into `state`, which must have been made for the stage that the checkpoint is of.
@@ -62,16 +96,15 @@ class Checkpoints:
                 parts = {
                     name: part for name, part in _parts(state).items() if name in stored or "loss_scale" not in name
                 }
-                status = tf.train.Checkpoint(**parts).restore(path)
+                status = tf.train.Checkpoint(**parts).read(path)
                 status.assert_existing_objects_matched().expect_partial()
             except (tf.errors.OpError, ValueError, RuntimeError, AssertionError) as error:
                 raise _unreadable(path, error) from error
 
 
 def _unreadable(path, error):
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return UserError(
-        f"{path}: cannot be restored ({reason}); delete its files so that the run goes on from the one before, "
+        f"{path}: cannot be restored ({first_line(error)}); delete it so that the run goes on from the one before, "
         "or choose another --workdir."
     )
 

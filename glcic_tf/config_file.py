@@ -24,7 +24,7 @@ def load(path):
         config = module.get_config()
     except Exception as error:  # whatever a user's own file may raise
         # ml_collections lists all the other fields behind the first sentence.
-        reason = str(error).split("Other fields present")[0].strip()
+        reason = " ".join(str(error).split("Other fields present")[0].split())
         raise UserError(f"--config={path}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config={path}: get_config() returned {type(config).__name__}, expected a ConfigDict.")

@@ -5,6 +5,7 @@ statelessly from the example's number. So a run that goes on from a checkpoint n
 what it would have seen.
 """
 
+import hashlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,17 @@ from glcic_tf import geometry, images
 from glcic_tf.errors import UserError
 
 _logger = logging.getLogger(__name__)
-MAX_FAILURES = 0.01  # share of the photos that may fail to decode before training stops
+MAX_FAILURES = 0.01
 MAX_ASPECT = 50  # longer edge / shorter edge; a strip of 1 x 60,000 px would grow to gigabytes when it is resized
 
 
 class Photos:
     """Photos that are read when needed. One that cannot be used is named once, and the next one takes its place.
+
+    Args:
+        paths: the photos.
+        enlarge: resize small photos to more than their size where need be.
+        max_failures: share of the photos that may fail to decode before training stops.
 
     Attributes:
         paths: list of pathlib.Path.
@@ -32,9 +38,10 @@ class Photos:
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
 
-    def __init__(self, paths, enlarge=True):
+    def __init__(self, paths, enlarge=True, max_failures=MAX_FAILURES):
         self.paths = list(paths)
         self.enlarge = enlarge
+        self.max_failures = max_failures
         self.failures = {}
         self.too_small = set()
         self.error = None
@@ -44,7 +51,7 @@ class Photos:
         """Photo number `index` as uint8 [height, width, 3] RGB, or None if it is in `failures`.
 
         Raises:
-            UserError: more than MAX_FAILURES of the photos cannot be decoded.
+            UserError: more than `max_failures` of the photos cannot be decoded.
         """
         path = self.paths[index]
         if path in self.failures:
@@ -64,9 +71,10 @@ class Photos:
                 self.failures[path] = str(error)
                 failed = len(self.failures)
             _logger.warning("left out: %s", error)
-            if failed > MAX_FAILURES * len(self.paths):
+            if failed > self.max_failures * len(self.paths):
                 self.error = (
-                    f"{failed} of {len(self.paths)} photos cannot be decoded, more than {MAX_FAILURES:.0%}: {error} "
+                    f"{failed} of {len(self.paths)} photos cannot be decoded, more than {self.max_failures:.0%}: "
+                    f"{error} "
                     "Remove the broken files, or point --data_dir elsewhere."
                 )
                 raise UserError(self.error) from error
@@ -110,6 +118,15 @@ class Photos:
             f"{len(self.too_small)} are smaller than {size} px (config.data.enlarge=True would enlarge them)."
         )
         raise UserError(self.error)
+
+    def log_left_out(self):
+        """Say how many photos were left out so far, if any."""
+        if self.failures or self.too_small:
+            _logger.info(
+                "left out so far: %d photos that cannot be decoded, %d that are smaller than the crops",
+                len(self.failures),
+                len(self.too_small),
+            )
 
 
 def batches(photos, stage, seed, start, mirror=False, workers=0):
@@ -167,6 +184,34 @@ def batches(photos, stage, seed, start, mirror=False, workers=0):
     return dataset.batch(stage.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
+def find(config, data_dir, val_dir, batch_size):
+    """Find the photos to train on and those to watch training on.
+
+    Args:
+        config: ConfigDict with the fields of configs/default.py.
+        data_dir, val_dir: folders; without the second (None), some photos of the first are held out.
+        batch_size: the largest one that there will be.
+
+    Returns:
+        (Photos, Photos or None), the second with at most `config.data.validation_photos`, None without any.
+
+    Raises:
+        UserError: a folder is missing or holds no photos, or there are fewer than one batch.
+    """
+    paths = images.find_photos(data_dir)
+    if val_dir:
+        val_paths = spread(images.find_photos(val_dir), config.data.validation_photos)
+    else:
+        paths, val_paths = split(paths, config.data.validation_photos, config.seed)
+    if len(paths) < batch_size:
+        raise UserError(
+            f"--data_dir={data_dir}: {len(paths)} photos to train on, fewer than one batch of {batch_size}; "
+            "add photos or lower config.batch_size."
+        )
+    _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
+    return Photos(paths, config.data.enlarge), Photos(val_paths, max_failures=1.0) if val_paths else None
+
+
 def split(paths, count, seed):
     """Hold out `count` of the photos, at most a tenth: (training paths, held out paths), each in its old order."""
     count = min(count, len(paths) // 10)
@@ -177,8 +222,19 @@ def split(paths, count, seed):
     )
 
 
+def spread(paths, count):
+    """Take `count` of the paths, evenly spread over the list; all of them if there are not more."""
+    indices = np.linspace(0, len(paths) - 1, min(len(paths), count))
+    return [paths[i] for i in indices.astype(int)]
+
+
+def fingerprint(paths):
+    """Hash of which photos there are, to see whether a run goes on with those it began with."""
+    return hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
+
+
 def mean_pixel(photos, most, seed, progress=True):
-    """Mean colour of the photos, each with the same weight as its crops have in training.
+    """Mean colour of the photos, each with the same weight whatever its size, as in training.
 
     Args:
         photos: a Photos.

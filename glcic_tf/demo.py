@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 from absl import flags
 
-from glcic_tf import images, scripts
+from glcic_tf import images, pictures, scripts
 from glcic_tf.errors import UserError
 
 SHORTER_SIDE_PX = 256  # of the photos, as the network saw them in training
 _STROKE_PX = 18
-_LABEL_HEIGHT_PX = 26
-_GAP_PX = 6
 
 
 def rectangles(shape, *boxes):
@@ -77,9 +75,8 @@ def demo(output="demo", model=None):
         start = time.perf_counter()
         completed = completer.complete(photo, hole)
         seconds = time.perf_counter() - start
-        masked = np.where(hole[..., None], np.uint8(255), photo)
         paths.append(output / f"{Path(name).stem}.png")
-        images.write_image(paths[-1], side_by_side({"masked": masked, "completed": completed, "original": photo}))
+        images.write_image(paths[-1], pictures.comparison(photo, completed, hole))
         note = "" if len(paths) > 1 else "  (the first one includes building the graph)"
         print(f"{paths[-1]}  {seconds:.2f} s{note}", flush=True)
     return paths
@@ -95,19 +92,6 @@ def sample_photo(name):
     factor = SHORTER_SIDE_PX / min(photo.shape[:2])
     height, width = (round(side * factor) for side in photo.shape[:2])
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def side_by_side(panels):
-    """Join pictures of one size under their labels: dict of uint8 [height, width, 3] -> uint8, black on white."""
-    columns = []
-    for label, picture in panels.items():
-        column = cv2.copyMakeBorder(
-            picture, _LABEL_HEIGHT_PX, 0, 0, _GAP_PX, cv2.BORDER_CONSTANT, value=(255, 255, 255)
-        )
-        place = (4, _LABEL_HEIGHT_PX - 8)
-        cv2.putText(column, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
-        columns.append(column)
-    return np.concatenate(columns, axis=1)[:, :-_GAP_PX]
 
 
 if __name__ == "__main__":

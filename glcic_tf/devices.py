@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from glcic_tf.errors import UserError
+from glcic_tf.errors import UserError, first_line
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "tpu")
 
@@ -13,11 +13,17 @@ def make_strategy(name="auto", tpu=""):
     Args:
         name: `cpu` and `gpu`: one device; `mirrored`: every GPU, or every logical CPU where there is no GPU;
             `tpu`: the TPU named by `tpu`; `auto`: all GPUs if there are any, else the CPU.
-        tpu: the TPU's name or address; empty: the one that the environment names.
+        tpu: the TPU's name or address; empty: the one that the environment names; `local` on a TPU VM. Photos are read
+            by this process, so a TPU behind another worker is fed over the network.
 
     Raises:
         UserError: there is no such device.
     """
+    if name == "tpu":  # first, as asking for GPUs starts the runtime, and a TPU has to be connected before
+        try:
+            return tf.distribute.TPUStrategy(tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu))
+        except (ValueError, OSError, RuntimeError, ImportError, tf.errors.OpError) as error:
+            raise UserError(f"--strategy=tpu: no TPU reached ({first_line(error)}); name one with --tpu.") from error
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "gpu" if gpus else "cpu"
@@ -34,11 +40,4 @@ def make_strategy(name="auto", tpu=""):
             # NCCL, the default, is for GPUs only.
             cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
         )
-    if name == "tpu":
-        try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu)
-        except (ValueError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--strategy=tpu: no TPU reached ({reason}); name one with --tpu.") from error
-        return tf.distribute.TPUStrategy(resolver)
     raise UserError(f"--strategy={name}: expected one of {', '.join(STRATEGIES)}.")

@@ -7,3 +7,8 @@ class UserError(Exception):
     The message is one line that names the file or flag, what was found, what was expected and what to do. Scripts
     print it without a traceback and exit with a non-zero code.
     """
+
+
+def first_line(error):
+    """Return what an exception of a library says, cut to one line of at most 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -8,12 +8,12 @@ All functions may be called from several threads at once.
 
 import os
 import struct
-import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from glcic_tf import files
 from glcic_tf.errors import UserError
 
 # Every failure is raised as a UserError; OpenCV's own report of the same on stderr would only double it.
@@ -178,7 +178,8 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY):
         done = False
     if not done:
         raise UserError(f"{path}: {suffix[1:]} cannot hold {width} x {height} px; write a .png instead.")
-    _write_atomically(path, data.tobytes())
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def check_writable_suffix(path):
@@ -188,19 +189,6 @@ def check_writable_suffix(path):
         found = repr(suffix) if suffix else "no suffix"
         raise UserError(f"{path}: found {found}; expected an image name that ends in {', '.join(PHOTO_SUFFIXES)}.")
     return suffix
-
-
-def _write_atomically(path, data):
-    """Write bytes to a file that appears under its name only when it is complete."""
-    temporary = path.parent / f".{os.getpid()}-{threading.get_ident()}.part"
-    try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
 
 
 def _decode(path, max_pixels, decode):

@@ -6,15 +6,14 @@ builds anything from it, and lets only the standard layers pass that completion 
 
 import json
 import math
-import os
-import threading
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from glcic_tf.errors import UserError
+from glcic_tf import files
+from glcic_tf.errors import UserError, first_line
 
 MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
 _MAX_JSON_BYTES = 2**22
@@ -49,17 +48,10 @@ def save(model, path, metadata=None):
     path = Path(path)
     if path.suffix != ".keras":
         raise UserError(f"{path}: expected a name that ends in .keras, found {path.suffix or 'no suffix'}; rename it.")
-    temporary = path.parent / f".{os.getpid()}-{threading.get_ident()}.part.keras"
-    try:
-        try:
-            keras.saving.save_model(float32_copy(model), temporary)
-            with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(_NOTES, json.dumps(metadata or {}, indent=1, sort_keys=True))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    with files.replacing(path) as temporary:
+        keras.saving.save_model(float32_copy(model), temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(_NOTES, json.dumps(metadata or {}, indent=1, sort_keys=True))
 
 
 def load(path):
@@ -81,7 +73,7 @@ def load(path):
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises nearly any class here
-            raise _Refused(f"Keras cannot load it ({_first_line(error)})") from error
+            raise _Refused(f"Keras cannot load it ({first_line(error)})") from error
         inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
         outputs = [tuple(tensor.shape) for tensor in model.outputs]
         expected = {"image": (None, None, None, 3), "mask": (None, None, None, 1)}
@@ -164,7 +156,7 @@ def _opened(path):
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise _Refused(f"it is no zip file ({_first_line(error)})") from error
+        raise _Refused(f"it is no zip file ({first_line(error)})") from error
     members = archive.infolist()
     names = sorted(member.filename for member in members)
     size = sum(member.file_size for member in members)
@@ -187,7 +179,7 @@ def _read_json(archive, name):
     try:
         value = json.loads(archive.read(name))
     except (ValueError, RecursionError, zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise _Refused(f"its {name} cannot be read ({_first_line(error)})") from error
+        raise _Refused(f"its {name} cannot be read ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise _Refused(f"its {name} holds no JSON object")
     return value
@@ -206,7 +198,7 @@ def _check(path):
         _collect_objects([config.get("config"), config.get("build_config")], objects)
         size = 4 * _most_weights(objects)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise _Refused(f"its config.json is malformed ({_first_line(error)})") from error
+        raise _Refused(f"its config.json is malformed ({first_line(error)})") from error
     if size > MAX_BYTES:
         raise _Refused(f"its layers ask for up to {size / 1e6:.0f} MB of weights, more than {MAX_BYTES / 1e6:.0f} MB")
 
@@ -245,10 +237,6 @@ def _name(module, class_name):
 
 def _spell(shapes):
     return ", ".join(f"{name} {['any' if side is None else side for side in shape]}" for name, shape in shapes.items())
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _user_error(path, refused):

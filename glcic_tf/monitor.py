@@ -2,19 +2,19 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from glcic_tf import geometry, images, metrics, precision
+from glcic_tf import geometry, images, metrics, pictures, precision
+from glcic_tf.errors import UserError
 
 _logger = logging.getLogger(__name__)
-_LABELS = ("masked", "completed", "original")
 
 
 class Monitor:
@@ -23,6 +23,8 @@ class Monitor:
     def __init__(self, workdir, step, total_steps):
         self.workdir = Path(workdir)
         self.stats = self.workdir / "stats.jsonl"
+        if self.stats.is_file() and not self.stats.read_bytes().endswith(b"\n"):
+            self._append("")  # a line that was cut off by a crash ends here
         self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
         self.begin, self.first_step, self.total_steps = time.monotonic(), step, total_steps
@@ -34,9 +36,8 @@ class Monitor:
 
     def scalars(self, step, stage, values):
         """Record named numbers of a step."""
-        line = {"step": step, "phase": stage.phase, "stage": stage.name, **values}
-        with open(self.stats, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        self._append(json.dumps({"step": step, "phase": stage.phase, "stage": stage.name, **finite}))
         with self.writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
@@ -54,11 +55,21 @@ class Monitor:
         images.write_image(folder / f"{step:07d}.png", picture)
         with self.writer.as_default(step=step):
             tf.summary.image("samples", picture[None])
+        self.writer.flush()
 
     def close(self):
         """Finish what was written."""
         self.bar.close()
         self.writer.close()
+
+    def _append(self, line):
+        try:
+            with open(self.stats, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.stats}: cannot be written ({error.strerror}); see to space and permissions."
+            ) from error
 
     def _time_left(self, step):
         done = step - self.first_step
@@ -100,7 +111,7 @@ class Validation:
     """Fixed photos with fixed holes, completed now and then to see how far training is.
 
     Args:
-        photos: a data.Photos; the central square of each is used.
+        photos: a data.Photos; the central square of each is used; those that cannot be decoded are left out.
         state: the TrainState whose network completes them.
         stage: the stage whose sizes and holes they are shown at.
         seed: of the holes.
@@ -111,9 +122,15 @@ class Validation:
         self.stage = stage
         crops, masks = [], []
         for index in range(len(photos.paths)):
+            if photos.read(index) is None:
+                continue
             crops.append(photos.crop(index, size, size, (0.5, 0.5)))
             masks.append(
                 geometry.draw_hole(geometry.fold_in(tf.constant([seed, 2]), index), size, stage.hole)[0].numpy()
+            )
+        if not crops:
+            raise UserError(
+                f"{photos.paths[0].parent}: none of the {len(photos.paths)} validation photos can be decoded."
             )
         self.images, self.masks = np.stack(crops), np.stack(masks)
         self.strategy = state.strategy
@@ -137,7 +154,8 @@ class Validation:
             "val_l1": float(np.mean([metrics.l1_in_hole(*triple) for triple in triples])),
             "val_psnr_hole": float(np.mean([metrics.psnr_in_hole(*triple) for triple in triples])),
         }
-        return figures, self._grid(completed[:shown])
+        grid = [pictures.comparison(*triple) for triple in triples[:shown]]
+        return figures, np.concatenate(grid)
 
     def _complete(self):
         results = []
@@ -148,14 +166,3 @@ class Validation:
             output = self.strategy.run(self._network, args=(image, tf.constant(self.masks[part])))
             results.append(self.strategy.experimental_local_results(output)[0].numpy())
         return np.clip(np.rint(np.concatenate(results) * 255), 0, 255).astype(np.uint8)
-
-    def _grid(self, completed):
-        rows = []
-        for result, original, mask in zip(completed, self.images, self.masks, strict=False):
-            masked = np.where(mask > 0, np.uint8(255), original)
-            rows.append(np.concatenate([masked, result, original], axis=1))
-        size = self.stage.image_size
-        header = np.full((20, 3 * size, 3), 255, np.uint8)
-        for i, label in enumerate(_LABELS):
-            cv2.putText(header, label, (i * size + 4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        return np.concatenate([header, *rows])

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from glcic_tf.errors import UserError
+from glcic_tf.errors import UserError, first_line
 from glcic_tf.geometry import HOLE_KINDS, HoleSpec
 from glcic_tf.losses import ADVERSARIAL_FORMS
 from glcic_tf.precision import OPTIMIZERS, POLICIES, SCHEDULES, OptimizerSpec
@@ -67,6 +67,16 @@ def resolve(config):
     Raises:
         UserError: a field has a value that cannot be, or two fields contradict each other.
     """
+    try:
+        return _resolve(config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"config: {type(error).__name__}: {first_line(error)}; a field is missing or of another type than in "
+            "configs/default.py, which every config should start from."
+        ) from error
+
+
+def _resolve(config):
     base = config.copy_and_resolve_references().to_dict()
     stages, step, example = [], 0, 0
     if not base["stages"]:
@@ -85,7 +95,7 @@ def resolve(config):
         _check_stage(stage)
         stages.append(stage)
         step, example = stage.end, example + stage.steps * stage.batch_size
-    _check_order(stages)
+    _check_order(stages, base["init_from"])
     _check_run(base)
     return stages
 
@@ -172,7 +182,7 @@ def _check_stage(s):
     one_of("phase", s.phase, PHASES)
     one_of("adversarial_form", s.adversarial_form, ADVERSARIAL_FORMS)
     one_of("hole.kind", hole.kind, HOLE_KINDS)
-    at_least("steps", s.steps, 0)
+    at_least("steps", s.steps, 1)
     at_least("batch_size", s.batch_size, 1)
     at_least("image_size", s.image_size, 8)
     at_least("patch_size", s.patch_size, 4)
@@ -213,9 +223,14 @@ def _check_stage(s):
             fail(f"{field}.final_fraction is {spec.final_fraction}; expected a share between 0 and 1.")
 
 
-def _check_order(stages):
+def _check_order(stages, init_from):
     """Completion comes first; joint needs a discriminator that had its own phase at the same sizes."""
     trained = None
+    if stages[0].phase != "completion" and not init_from:
+        raise UserError(
+            f"config: stage {stages[0].name}: the {stages[0].phase} phase needs a trained completion network; put a "
+            "completion stage before it, or name a model file in init_from."
+        )
     for before, stage in zip([None, *stages], stages, strict=False):
         sizes = (stage.image_size, stage.patch_size)
         if stage.phase == "completion" and before and before.phase != "completion":
@@ -246,6 +261,9 @@ def _check_run(base):
         fail("width and discriminator.width: expected a factor between 0 and 8.")
     if not (base["discriminator"]["use_global"] or base["discriminator"]["use_local"]):
         fail("discriminator: use_global and use_local are both False; D needs one tower at least.")
+    for field in ("global_convolutions", "local_convolutions"):
+        if not 0 <= base["discriminator"][field] <= 12:
+            fail(f"discriminator.{field} is {base['discriminator'][field]}; expected 0 (automatic) to 12.")
     for field, bound in (("mean_photos", 1), ("validation_photos", 0), ("workers", 0)):
         if base["data"][field] < bound:
             fail(f"data.{field} is {base['data'][field]}; expected at least {bound}.")

@@ -7,7 +7,6 @@ phase, `<phase>.keras`: the completion network as a model file.
 import contextlib
 import json
 import logging
-import os
 import signal
 import time
 from pathlib import Path
@@ -16,12 +15,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import data, devices, images, model_file, precision, schedule, steps
+from glcic_tf import data, devices, files, model_file, precision, schedule, steps
 from glcic_tf.checkpoints import Checkpoints
-from glcic_tf.errors import UserError
+from glcic_tf.errors import UserError, first_line
 from glcic_tf.monitor import Monitor, Validation, Window
 
 _logger = logging.getLogger(__name__)
+_deterministic = False  # TensorFlow cannot be told to forget it again
+_MAX_LOOP_SECONDS = 10.0  # a signal is answered between two calls of the loop
 
 
 def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None, tpu=""):
@@ -42,8 +43,10 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         UserError: something given contradicts itself, the run's folder or the data; or the loss is no number any more.
     """
     stages = schedule.resolve(config)
-    strategy = devices.make_strategy(strategy, tpu)
+    strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
     schedule.check_replicas(stages, strategy.num_replicas_in_sync)
+    if strategy_name == "tpu" and config.precision == "mixed_float16":
+        raise UserError("config.precision=mixed_float16: TPUs have no float16; use mixed_bfloat16.")
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError("config.jit_compile: works with one replica only; unset it, or choose another --strategy.")
     run = _Run(config, stages, strategy, Path(workdir))
@@ -52,13 +55,14 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
         return True
     if config.deterministic:
+        global _deterministic
+        _deterministic = True
         tf.config.experimental.enable_op_determinism()
-    photos, val_photos = _find_photos(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    photos, val_photos = data.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
     run.prepare(photos, todo[0])
     with _stop_on_signals() as stopped, contextlib.closing(Monitor(workdir, run.step, todo[-1].end)) as monitor:
         for stage in todo:
-            run.train_stage(stage, photos, val_photos, monitor, stopped)
-            if stopped:
+            if run.train_stage(stage, photos, val_photos, monitor, stopped):
                 _logger.info("stopped and saved at step %d; the same command goes on from there", run.step)
                 return False
     _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
@@ -122,15 +126,22 @@ class _Run:
     def prepare(self, photos, first):
         """Make the state: from the newest checkpoint, from a model file, or from random weights."""
         source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
+        self._write_json("config.json", self.resolved)
         mean_pixel = self._mean_pixel(photos, source)
+        self._write_json("mean_pixel.json", list(mean_pixel))
         self.state = steps.TrainState(self.config, mean_pixel, self.strategy)
-        self.meta = {"config": self.resolved, "mean_pixel": list(mean_pixel), "photos": len(photos.paths)}
-        self._make_folder(mean_pixel)
+        self.meta = {
+            "config": self.resolved,
+            "mean_pixel": list(mean_pixel),
+            "photos": len(photos.paths),
+            "fingerprint": data.fingerprint(photos.paths),
+        }
         if self.latest:
             path, meta = self.latest
-            if meta["photos"] != len(photos.paths):
+            if meta["fingerprint"] != self.meta["fingerprint"]:
                 _logger.warning(
-                    "the run began with %d photos and there are %d now: their order differs from here on",
+                    "the run began with %d other photos than these %d: from here on it is another run than it would "
+                    "have been, and photos that it was watched on may be trained on",
                     meta["photos"],
                     len(photos.paths),
                 )
@@ -146,15 +157,13 @@ class _Run:
                 self.state.step.assign(self.step)
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
 
-    def _make_folder(self, mean_pixel):
+    def _write_json(self, name, content):
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            _write_json(self.workdir / "config.json", self.resolved)
-            _write_json(self.workdir / "mean_pixel.json", list(mean_pixel))
         except OSError as error:
-            raise UserError(
-                f"--workdir={self.workdir}: cannot be written ({error.strerror}); choose another."
-            ) from error
+            raise UserError(f"--workdir={self.workdir}: cannot be made ({error.strerror}); choose another.") from error
+        with files.replacing(self.workdir / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _mean_pixel(self, photos, source):
         if self.latest:
@@ -163,31 +172,34 @@ class _Run:
         if min(given) >= 0:
             return given
         if source is not None:
-            return tuple(float(x) for x in source.get_layer("mean_pixel").get_weights()[0].ravel())
+            try:
+                return tuple(float(x) for x in source.get_layer("mean_pixel").get_weights()[0].ravel())
+            except (ValueError, IndexError) as error:
+                raise UserError(
+                    f"config.init_from={self.config.init_from}: has no layer mean_pixel; set config.data.mean_pixel."
+                ) from error
         mean = data.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
         _logger.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
         return mean
 
     def train_stage(self, stage, photos, val_photos, monitor, stopped):
-        """Train what is left of a stage."""
+        """Train what is left of a stage; return True if a signal stopped it, after saving."""
         if not self.latest or self.latest[1]["stage"] != stage.index:
             self.state.enter(stage)
         config, state = self.config, self.state
         dataset = data.batches(photos, stage, config.seed, self.step, config.data.mirror, config.data.workers)
         iterator = iter(self.strategy.experimental_distribute_dataset(dataset))
-        loop = steps.make_loop(state, stage, config.jit_compile, time_input=not config.deterministic)
+        loop = steps.make_loop(state, stage, config.jit_compile, time_input=not _deterministic)
         validation = Validation(val_photos, state, stage, config.seed) if val_photos else None
-        window, saved_at = Window(), time.monotonic()
-        while self.step < stage.end and not stopped:
-            n = self._steps_until_due(stage)
+        window, saved_at, step_seconds = Window(), time.monotonic(), 0.0
+        stop = False
+        while self.step < stage.end and not stop:
+            n = self._steps_until_due(stage, step_seconds)
             begin = time.monotonic()
-            try:
-                result = {name: value.numpy() for name, value in loop(iterator, tf.constant(n)).items()}
-            except tf.errors.OpError as error:
-                if photos.error:
-                    raise UserError(photos.error) from error
-                raise
-            window.add(result, n, time.monotonic() - begin)
+            result = _run_loop(loop, iterator, n, stage, photos)
+            seconds = time.monotonic() - begin
+            step_seconds = seconds / n
+            window.add(result, n, seconds)
             self.step += n
             self._check_finite(int(result["bad_step"]))
             monitor.advance(self.step, stage.phase)
@@ -199,46 +211,52 @@ class _Run:
                 figures, grid = validation.run(config.sample_photos)
                 monitor.scalars(self.step, stage, figures)
                 monitor.grid(self.step, grid)
-            if over and photos.too_small:
-                _logger.info("%d photos are smaller than the crops and were left out so far", len(photos.too_small))
-            if over and self._ends_phase(stage):
-                self._save_model(stage)
             due = config.checkpoint_every_steps > 0 and self.step % config.checkpoint_every_steps == 0
             late = 0 < config.checkpoint_every_minutes * 60 < time.monotonic() - saved_at
-            if over or due or late or stopped:
+            stop = bool(stopped)  # asked once, so that a stop is never without a checkpoint
+            if over or due or late or stop:
+                self._check_weights()
+                if over and self._ends_phase(stage):
+                    self._save_model(stage)  # before the checkpoint: a phase that is over has its model file
                 self._save(stage)
                 saved_at = time.monotonic()
+        photos.log_left_out()
+        return stop
 
-    def _steps_until_due(self, stage):
+    def _steps_until_due(self, stage, step_seconds):
         c = self.config
-        periods = [c.steps_per_loop, c.log_every_steps, c.sample_every_steps, c.checkpoint_every_steps]
-        due = [period - self.step % period for period in periods[1:] if period > 0]
-        return min(c.steps_per_loop, stage.end - self.step, *due)
+        periods = [c.log_every_steps, c.sample_every_steps, c.checkpoint_every_steps]
+        due = [period - self.step % period for period in periods if period > 0]
+        quick = int(_MAX_LOOP_SECONDS / step_seconds) if step_seconds else c.steps_per_loop
+        return min(c.steps_per_loop, max(quick, 1), stage.end - self.step, *due)
 
     def _check_finite(self, bad_step):
         scale = self.state.loss_scale()
         if scale is None and bad_step >= 0:
-            raise UserError(f"step {bad_step}: the loss is not a finite number. {self._last_good()}")
+            raise UserError(f"step {bad_step + 1}: the loss is not a finite number. {self._last_good()}")
+        if bad_step >= 0:
+            self._check_weights()  # an overflow on the way forward also gets into the batch statistics
         if scale is not None and scale < precision.MIN_LOSS_SCALE:
             raise UserError(
                 f"step {self.step}: the loss scale fell to {scale:g}, the loss overflows. {self._last_good()}"
             )
 
     def _last_good(self):
-        path = tf.train.latest_checkpoint(str(self.checkpoints.folder))
-        kept = f"the last good checkpoint is kept: {path}" if path else "no checkpoint was saved yet"
+        latest = self.checkpoints.latest()
+        kept = f"the last good checkpoint is kept: {latest[0]}" if latest else "no checkpoint was saved yet"
         return f"Lower the learning rate or use another precision; {kept}."
 
     def _ends_phase(self, stage):
         after = self.stages[stage.index + 1 :]
         return not after or after[0].phase != stage.phase
 
-    def _save(self, stage):
-        networks_ = [self.state.completion, self.state.discriminator]
-        for network in filter(None, networks_):
+    def _check_weights(self):
+        for network in filter(None, [self.state.completion, self.state.discriminator]):
             for variable in network.variables:
                 if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
                     raise UserError(f"step {self.step}: {variable.path} is not finite. {self._last_good()}")
+
+    def _save(self, stage):
         position = {"step": self.step, "phase": stage.phase, "stage": stage.index}
         self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
 
@@ -257,31 +275,21 @@ class _Run:
         _logger.info("wrote %s", path)
 
 
-def _find_photos(config, data_dir, val_dir, batch_size):
-    paths = images.find_photos(data_dir)
-    if val_dir:
-        val_paths = images.find_photos(val_dir)
-        spread = np.linspace(0, len(val_paths) - 1, min(len(val_paths), config.data.validation_photos))
-        val_paths = [val_paths[i] for i in spread.astype(int)]
-    else:
-        paths, val_paths = data.split(paths, config.data.validation_photos, config.seed)
-    if len(paths) < batch_size:
+def _run_loop(loop, iterator, n, stage, photos):
+    try:
+        return {name: value.numpy() for name, value in loop(iterator, tf.constant(n)).items()}
+    except tf.errors.ResourceExhaustedError as error:
         raise UserError(
-            f"--data_dir={data_dir}: {len(paths)} photos to train on, fewer than one batch of {batch_size}; "
-            "add photos or lower config.batch_size."
-        )
-    _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
-    return data.Photos(paths, config.data.enlarge), data.Photos(val_paths) if val_paths else None
+            f"stage {stage.name}: out of memory ({first_line(error)}); lower batch_size, now {stage.batch_size}."
+        ) from error
+    except tf.errors.OpError as error:
+        if photos.error:
+            raise UserError(photos.error) from error
+        raise
 
 
 def _what(phase):
     return "the run" if phase == "all" else f"the {phase} phase"
-
-
-def _write_json(path, content):
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "glcic_tf"
 
 LAYERS = {
-    0: {"geometry", "images", "precision", "devices", "config_file"},
+    0: {"geometry", "images", "precision", "devices", "config_file", "files", "pictures"},
     1: {"networks", "losses", "data", "metrics", "model_file"},
     2: {"steps", "checkpoints", "completer", "schedule", "monitor"},
     3: {"trainer", "scripts"},

@@ -1,6 +1,7 @@
 """A run from outside: phases, resuming, being killed, what it leaves behind, what it refuses."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tensorflow as tf
 import train as train_script
 from configs import default, tiny
 from glcic_tf import model_file, schedule, trainer
+from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError
 
 ROOT = Path(train_script.__file__).parent
@@ -51,7 +53,7 @@ def finished(photos, tmp_path_factory):
 
 def variables(workdir):
     """Every variable of the newest checkpoint but the notes."""
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(workdir / "checkpoints")))
+    reader = tf.train.load_checkpoint(Checkpoints(workdir / "checkpoints").latest()[0])
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("meta/", "_CHECKPOINTABLE"))]
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
@@ -83,7 +85,7 @@ def test_a_run_leaves_what_it_promises(finished):
     } <= last.keys()
     assert {"val_l1", "val_psnr_hole"} <= logged[-1].keys()
     grid = cv2.imread(str(finished / "samples" / "0000060.png"))
-    assert grid.shape == (20 + 2 * 32, 3 * 32, 3)
+    assert grid.shape == (2 * (26 + 32), 3 * 32 + 12, 3)
     assert list((finished / "tensorboard").glob("events.*"))
     assert json.loads((finished / "config.json").read_text())["stages"]["joint"]["steps"] == 20
     assert len(list((finished / "checkpoints").glob("*.index"))) == 3
@@ -121,7 +123,8 @@ def test_finished_run_says_so_and_changes_nothing(photos, finished, caplog):
 
 def start(photos, workdir):
     flags = [f"--config.stages.{phase}.steps=20" for phase in schedule.PHASES]
-    flags += [f"--config.{name}=5" for name in ("checkpoint_every_steps", "log_every_steps", "steps_per_loop")]
+    flags += [f"--config.{name}=5" for name in ("log_every_steps", "steps_per_loop")]
+    flags += ["--config.checkpoint_every_steps=1"]  # so that a signal arrives within a step or two
     flags += ["--config.sample_every_steps=10", f"--data_dir={photos}", f"--workdir={workdir}"]
     command = [sys.executable, str(ROOT / "train.py"), f"--config={ROOT / 'configs' / 'tiny.py'}", *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -129,17 +132,22 @@ def start(photos, workdir):
 
 def wait_for_checkpoint(process, workdir, step):
     while process.poll() is None:
-        path = tf.train.latest_checkpoint(str(workdir / "checkpoints"))
-        if path and int(path.rsplit("-", 1)[1]) >= step:
+        if any(int(path.stem.split("-")[1]) >= step for path in (workdir / "checkpoints").glob("ckpt-*.index")):
             return
         time.sleep(0.002)
     pytest.fail(f"ended before step {step}: {process.stdout.read()}")
 
 
 def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path, finished):
-    """SIGKILL in the first two phases and SIGTERM in the third, each after some steps of it; then to the end."""
+    """SIGKILL inside each phase and SIGTERM inside the last, each after some steps of it; then to the end."""
     resumed_at = []
-    for step, number in ((5, signal.SIGKILL), (25, signal.SIGKILL), (45, signal.SIGTERM), (None, None)):
+    for step, number in (
+        (5, signal.SIGKILL),
+        (25, signal.SIGKILL),
+        (45, signal.SIGKILL),
+        (50, signal.SIGTERM),
+        (None, None),
+    ):
         process = start(photos, tmp_path)
         if step:
             wait_for_checkpoint(process, tmp_path, step)
@@ -149,9 +157,9 @@ def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path,
         resumed_at += [int(line.rsplit(" ", 1)[1]) for line in output.splitlines() if " resumed " in line]
         if number == signal.SIGTERM:
             assert "stopped and saved at step" in output
-    assert len(resumed_at) == 3
-    for at, begin, end in zip(resumed_at, (0, 20, 40), (20, 40, 60), strict=True):
-        assert begin < at < end or at == end  # == end: it was over before the signal arrived
+    assert len(resumed_at) == 4
+    for at, (begin, end) in zip(resumed_at, ((5, 20), (25, 40), (45, 60), (50, 60)), strict=True):
+        assert begin <= at < end
     assert_same_run(tmp_path, finished)
 
 
@@ -224,3 +232,65 @@ def test_broken_photos_stop_training_with_one_line(photos, tmp_path):
     config.data.validation_photos = 0
     with pytest.raises(UserError, match=r"1 of 21 photos cannot be decoded, more than 1%.*broken\.jpg"):
         trainer.train(config, folder, tmp_path / "run")
+
+
+def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog):
+    config = make_config(steps=15)
+    config.data.mean_pixel = (0.5, 0.5, 0.5)
+    assert trainer.train(config, photos, tmp_path, phase="completion")
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir() if path.suffix == ".index") == [
+        f"ckpt-{step}.index" for step in (10, 15, 5)
+    ]
+    index = folder / "ckpt-15.index"
+    index.write_bytes(index.read_bytes()[:40])
+    path, meta = Checkpoints(folder).latest()
+    assert path.endswith("ckpt-10") and meta["step"] == 10 and "ckpt-15: cannot be restored" in caplog.text
+    for path in folder.glob("ckpt-*.index"):
+        path.write_text("broken")
+    with pytest.raises(UserError, match="ckpt-15: cannot be restored"):
+        trainer.train(config, photos, tmp_path, phase="completion")
+
+
+def test_two_replicas_in_float16_train_all_phases(photos, tmp_path):
+    config = make_config(steps=1)
+    config.precision = "mixed_float16"
+    assert trainer.train(config, photos, tmp_path, strategy="mirrored")
+    last = [line for line in lines(tmp_path) if "adversarial_loss" in line][-1]
+    assert last["loss_scale"] >= 1 and np.isfinite(last["completion_loss"])
+    model = model_file.load(tmp_path / "joint.keras")
+    assert all(layer.compute_dtype == "float32" for layer in model.layers)
+
+
+def test_broken_validation_photos_are_left_out(photos, tmp_path, caplog):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "broken.png").write_text("no photo")
+    (tmp_path / "val" / "good.png").write_bytes((photos / "0.png").read_bytes())
+    assert trainer.train(make_config(1), photos, tmp_path / "run", phase="completion", val_dir=tmp_path / "val")
+    assert "left out: " in caplog.text and (tmp_path / "run" / "samples" / "0000001.png").is_file()
+
+
+def test_places_that_cannot_be_written(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--workdir=.*file.*cannot be made"):
+        trainer.train(make_config(), photos, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=configs/no.py"], "--config=configs/no.py: there is no such file"),
+        (["--config=configs/tiny.py", "--config.batch=3"], "--config.batch: .*did you mean batch_size"),
+        (["--config=configs/tiny.py", "--config.hole=3"], "--config.hole: is a group of fields"),
+        (["--config=configs/tiny.py", "--config.batch_size=x"], "--config.batch_size=x: invalid literal"),
+        (["--config=configs/tiny.py", "--config.patch_size=64"], "patch_size 64 is larger than image_size 32"),
+        (["--config=configs/tiny.py", "--phase=first"], "--phase=first"),
+        ([], "--config is missing"),
+    ],
+)
+def test_wrong_flags_give_one_line(photos, tmp_path, flags, message):
+    command = [sys.executable, "train.py", *flags, f"--data_dir={photos}", f"--workdir={tmp_path / 'run'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode != 0 and not (tmp_path / "run").exists()
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert re.search(message, result.stderr), result.stderr
