@@ -4,7 +4,7 @@
 
 Departures from the paper, for little compute: half the channels; crops grow 64 -> 128 -> 256 px; a term over the known
 pixels teaches the encoder and decoder at first and fades to 0 before the joint phase; Adam with cosine decay instead of
-ADADELTA; half of the crops are mirrored; small photos are not enlarged; C's adversarial loss is the non-saturating one.
+ADADELTA; half of the crops are mirrored; small photos are not enlarged.
 """
 
 from configs import default
@@ -17,7 +17,6 @@ def get_config():
     config.data.enlarge = False
     config.data.mirror = True
     config.data.validation_photos = 64
-    config.adversarial_form = "non_saturating"
     config.update(default.size(256))
     config.batch_size = 8
     batch = config.get_ref("batch_size")
@@ -54,8 +53,8 @@ def get_config():
         ),
         joint=default.stage(
             "joint",
-            steps=300,
-            optimizer=default.adam(1e-4, warmup_steps=20, final_fraction=0.1),
+            steps=350,
+            optimizer=default.adam(2e-4, warmup_steps=20, final_fraction=0.1),
             discriminator_optimizer=default.adam(1e-4, beta_1=0.5),
         ),
     )

@@ -4,8 +4,8 @@
 
 The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. Its are the sizes (256 px
 crops, 128 px patch, holes of 96-128 px) and alpha. Chosen here, for little compute, is all else: width 0.5, which is
-that of the weights; the steps (C adapts, then D catches up, then both); the batch; Adam with cosine decay; the
-non-saturating loss; mirrored crops; photos that are not enlarged.
+that of the weights; the steps (C adapts, then D catches up, then both); the batch; Adam with cosine decay; mirrored
+crops; photos that are not enlarged.
 """
 
 from configs import default
@@ -18,7 +18,6 @@ def get_config():
     config.width = config.discriminator.width = 0.5
     config.data.enlarge = False
     config.data.mirror = True
-    config.adversarial_form = "non_saturating"
     config.batch_size = 8
     config.stages = default.stages(
         config,

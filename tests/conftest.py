@@ -23,3 +23,18 @@ def _same_start():
     """Seeds (Python, NumPy, TensorFlow) and the dtype policy are the same for every test, whatever ran before it."""
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """A function of the batch size: configs/tiny.py at 16 px, with 8 px patches and holes of 4-6 px."""
+    from configs import default, tiny
+
+    def make(batch_size):
+        config = tiny.get_config()
+        config.update(default.size(16))
+        config.hole.min_px, config.hole.max_px = 4, 6
+        config.batch_size = batch_size
+        return config
+
+    return make

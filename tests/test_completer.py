@@ -72,7 +72,7 @@ def test_hole_local_result_equals_the_whole_image_result(narrow, boxes):
     image, hole = photo(*SIZE), rectangles(*SIZE, *boxes)
     expected = whole_image(narrow.model, image, hole)
     result = narrow.complete(image, hole)
-    assert expected[hole].std() > 0.05
+    assert expected[hole].std() > 0.01  # the network does look at the image
     np.testing.assert_allclose(result[hole], expected[hole], atol=1e-5)
     np.testing.assert_array_equal(result[~hole], image[~hole])
 

@@ -422,8 +422,7 @@ def test_mean_pixel_leaves_broken_photos_out(tmp_path):
         data.mean_pixel(data.Photos(paths), 1000, seed=0, progress=False)
 
 
-def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_FAILURES", 1.0)
+def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path):
     (tmp_path / "photo.png").write_text("no image", encoding="utf-8")
     with pytest.raises(UserError, match="none of 1 photos can be decoded"):
-        data.mean_pixel(data.Photos([tmp_path / "photo.png"]), 10, seed=0, progress=False)
+        data.mean_pixel(data.Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)

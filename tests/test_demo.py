@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import skimage
 
-from glcic_tf import demo, images, model_file
+from glcic_tf import demo, images, model_file, pictures
 from glcic_tf.errors import UserError
 from glcic_tf.networks import completion_network
 
@@ -31,15 +31,15 @@ def test_pictures(model, tmp_path, monkeypatch, capsys):
         height, width = photo.shape[:2]
         hole = draw((height, width))
         picture = images.read_image(path)
-        assert picture.shape == (height + demo._LABEL_HEIGHT_PX, 3 * width + 2 * demo._GAP_PX, 3)
-        label, rest = picture[: demo._LABEL_HEIGHT_PX], picture[demo._LABEL_HEIGHT_PX :]
-        masked, completed, original = (rest[:, i * (width + demo._GAP_PX) :][:, :width] for i in range(3))
+        assert picture.shape == (height + pictures._LABEL_HEIGHT_PX, 3 * width + 2 * pictures._GAP_PX, 3)
+        label, rest = picture[: pictures._LABEL_HEIGHT_PX], picture[pictures._LABEL_HEIGHT_PX :]
+        masked, completed, original = (rest[:, i * (width + pictures._GAP_PX) :][:, :width] for i in range(3))
         np.testing.assert_array_equal(original, photo)
         assert (masked[hole] == 255).all() and (completed[hole] != 255).any()
         for panel in (masked, completed):
             np.testing.assert_array_equal(panel[~hole], photo[~hole])
         for i in range(3):  # something is written over each panel
-            assert label[:, i * (width + demo._GAP_PX) :][:, :width].min() < 64
+            assert label[:, i * (width + pictures._GAP_PX) :][:, :width].min() < 64
 
 
 def test_samples_are_those_of_scikit_image():

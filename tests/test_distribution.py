@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import tiny
 from glcic_tf import checkpoints, devices, precision, schedule, steps
 from glcic_tf.errors import UserError
 
@@ -13,13 +12,8 @@ SIZE, PATCH, BATCH = 16, 8, 8
 
 
 @pytest.fixture(scope="module")
-def config():
-    config = tiny.get_config()
-    config.update(
-        dict(image_size=SIZE, patch_size=PATCH, short_edge_min_px=SIZE, short_edge_max_px=SIZE, batch_size=BATCH)
-    )
-    config.hole.min_px, config.hole.max_px = 4, 6
-    return config
+def config(small_config):
+    return small_config(BATCH)
 
 
 def mirrored():

@@ -88,7 +88,8 @@ def test_facade_starts_from_the_shipped_weights():
     assert config.width == compact.get_config().width  # that the weights were trained with
     stages = schedule.resolve(config)
     assert {(s.image_size, s.patch_size, s.hole.min_px, s.hole.max_px) for s in stages} == {(256, 128, 96, 128)}
-    assert {s.optimizer.name for s in stages} == {"adam"}  # its averages are kept from stage to stage
+    # C's averages are kept from stage to stage; the discriminator phase leaves them alone.
+    assert {s.optimizer.name for s in stages if s.phase != "discriminator"} == {"adam"}
 
 
 def test_stages_inherit_what_they_leave_alone():
@@ -154,7 +155,7 @@ def test_sizes_keep_the_papers_proportions():
         (dict(image_size=254), "image_size 254 is not a multiple of 4"),
         (dict(image_size=4, patch_size=4), "image_size is 4; expected at least 8"),
         (dict(batch_size=0), "batch_size is 0; expected at least 1"),
-        (dict(stages__joint__steps=-1), "stage joint: steps is -1; expected at least 0"),
+        (dict(stages__joint__steps=0), "stage joint: steps is 0; expected at least 1"),
         (
             dict(stages__joint__phase="adversarial"),
             "phase is 'adversarial'; expected one of completion, discriminator, joint",

@@ -4,19 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import tiny
 from glcic_tf import geometry, precision, schedule, steps
 
 SIZE, PATCH, BATCH = 16, 8, 4
 
 
 @pytest.fixture(scope="module")
-def stages():
-    config = tiny.get_config()
-    config.update(
-        dict(image_size=SIZE, patch_size=PATCH, short_edge_min_px=SIZE, short_edge_max_px=SIZE, batch_size=BATCH)
-    )
-    config.hole.min_px, config.hole.max_px = 4, 6
+def stages(small_config):
+    config = small_config(BATCH)
     return config, {stage.phase: stage for stage in schedule.resolve(config)}
 
 

@@ -158,8 +158,8 @@ def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path,
         if number == signal.SIGTERM:
             assert "stopped and saved at step" in output
     assert len(resumed_at) == 4
-    for at, (begin, end) in zip(resumed_at, ((5, 20), (25, 40), (45, 60), (50, 60)), strict=True):
-        assert begin <= at < end
+    for at, (begin, end) in zip(resumed_at, ((1, 20), (21, 40), (41, 60), (41, 60)), strict=True):
+        assert begin <= at < end  # inside the phase; the checkpoint that was just being written may be lost
     assert_same_run(tmp_path, finished)
 
 
@@ -285,7 +285,7 @@ def test_places_that_cannot_be_written(photos, tmp_path):
         (["--config=configs/tiny.py", "--config.batch_size=x"], "--config.batch_size=x: invalid literal"),
         (["--config=configs/tiny.py", "--config.patch_size=64"], "patch_size 64 is larger than image_size 32"),
         (["--config=configs/tiny.py", "--phase=first"], "--phase=first"),
-        ([], "--config is missing"),
+        ([], "missing: --config"),
     ],
 )
 def test_wrong_flags_give_one_line(photos, tmp_path, flags, message):
