@@ -1,6 +1,9 @@
-"""A small network trained on CPU in an evening: width 0.5, growing from 64 to 256 px.
+"""A small network trained on a CPU in an hour and a half: width 0.5, growing from 64 to 256 px.
 
     python train.py --config configs/compact.py --data_dir photos/ --workdir run/
+
+Made the weights in this repository: 89 minutes on 2 shared CPU cores (AVX-512 with bfloat16), then 17.47 dB inside the
+hole on held-out photos where Telea has 15.74 dB. MODEL_CARD.md has the data, the times and the figures.
 
 Departures from the paper, for little compute: half the channels; crops grow 64 -> 128 -> 256 px; a term over the known
 pixels teaches the encoder and decoder at first and fades to 0 before the joint phase; Adam with cosine decay instead of
