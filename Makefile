@@ -1,5 +1,6 @@
 # `make` lists the targets. The environment lives in .venv; stamp files there keep it from being installed twice.
 PYTHON ?= python3
+unexport KERAS_BACKEND  # the user's choice for other projects; this one is TensorFlow's
 
 VENV := .venv
 BIN := $(VENV)/bin
