@@ -27,7 +27,7 @@ def tensorflow_forward(image, mask, width, dtype):
     network = completion_network(width, dtype=dtype)
     inputs = {"image": tf.constant(image), "mask": tf.constant(mask)}
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs):
         return network(inputs, training=False)
 

@@ -31,10 +31,11 @@ class Completer:
 
         # One graph for every size: without the signature each new crop size would be traced anew.
         @tf.function(
+            autograph=False,
             input_signature=[
                 tf.TensorSpec([None, None, None, 3], tf.float32),
                 tf.TensorSpec([None, None, None, 1], tf.float32),
-            ]
+            ],
         )
         def network(image, mask):
             return model({"image": image, "mask": mask}, training=False)

@@ -149,6 +149,7 @@ def batches(photos, stage, seed, start, mirror=False, workers=0):
     """
     size, count = stage.image_size, len(photos.paths)
 
+    @tf.autograph.experimental.do_not_convert  # it has nothing to convert
     def example(number):
         # Mixed, as index_shuffle takes the low bits of its seed: plain counters give related orders, which come again.
         order_seed = geometry.mix(geometry.fold_in(tf.constant([seed, 0]), number // count))

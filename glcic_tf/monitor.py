@@ -135,7 +135,7 @@ class Validation:
         self.images, self.masks = np.stack(crops), np.stack(masks)
         self.strategy = state.strategy
 
-        @tf.function
+        @tf.function(autograph=False)
         def complete(image, mask):
             completed = state.completion({"image": image, "mask": mask}, training=False)
             return geometry.composite(completed, image, mask)

@@ -211,7 +211,7 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
         return STEPS[stage.phase](state, stage, batch, known_weight)
 
     if jit_compile:
-        replica_step = tf.function(replica_step, jit_compile=True)
+        replica_step = tf.function(replica_step, jit_compile=True, autograph=False)
 
     def known_weight():
         progress = tf.cast(state.step - stage.start, keras.config.floatx()) / max(stage.steps, 1)
@@ -229,23 +229,31 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
         with tf.control_dependencies(after):
             return tf.timestamp() if time_input else tf.constant(0.0, tf.float64)
 
-    @tf.function
+    def one_step(iterator, totals, waited, bad_step):
+        begin = now([totals[names[0]]])  # not before the last step is done
+        with tf.control_dependencies([begin]):
+            batch = iterator.get_next()
+        waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
+        set_learning_rates()
+        parts = strategy.run(replica_step, args=(batch, known_weight()))
+        parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
+        parts = {name: tf.cast(value, tf.float32) for name, value in parts.items()}
+        finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
+        bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
+        totals = {name: totals[name] + parts[name] for name in names}
+        state.step.assign_add(1)
+        return totals, waited, bad_step
+
+    # The loop is spelled out, as AutoGraph cannot make one of a Python loop on every version of Python.
+    @tf.function(autograph=False)
     def loop(iterator, n):
-        totals = {name: tf.constant(0.0) for name in names}
-        waited, bad_step = tf.constant(0.0, tf.float64), tf.constant(-1, tf.int64)
-        for _ in tf.range(n):
-            begin = now([totals[names[0]]])  # not before the last step is done
-            with tf.control_dependencies([begin]):
-                batch = next(iterator)
-            waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
-            set_learning_rates()
-            parts = strategy.run(replica_step, args=(batch, known_weight()))
-            parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
-            parts = {name: tf.cast(value, tf.float32) for name, value in parts.items()}
-            finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
-            bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
-            totals = {name: totals[name] + parts[name] for name in names}
-            state.step.assign_add(1)
+        start = {name: tf.constant(0.0) for name in names}, tf.constant(0.0, tf.float64), tf.constant(-1, tf.int64)
+        _, (totals, waited, bad_step) = tf.while_loop(
+            lambda i, _: i < n,
+            lambda i, results: (i + 1, one_step(iterator, *results)),
+            (tf.constant(0), start),
+            parallel_iterations=1,
+        )
         result = {name: total / tf.cast(n, tf.float32) for name, total in totals.items()}
         return result | {"waited": waited, "bad_step": bad_step}
 

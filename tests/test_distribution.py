@@ -103,7 +103,7 @@ def test_an_overflow_on_one_replica_skips_the_step_on_both():
         variable = keras.Variable(np.ones(3, np.float32), name="w")
         optimizer = precision.make_optimizer(precision.OptimizerSpec(), "mixed_float16", [variable])
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(bad_replica):
         def replica():
             replica_id = tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -245,7 +245,7 @@ def test_local_patch_equals_slicing_and_passes_gradients_back():
     origin = np.array([[0, 0], [6, 8], [0, 8], [6, 0], [2, 3]])  # four corners and the middle
     upstream = rng.random([5, 4, 4, 3], np.float32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def cut(images, origin):
         with tf.GradientTape() as tape:
             tape.watch(images)

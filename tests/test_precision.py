@@ -51,7 +51,7 @@ def kingma(gradients, x, learning_rate, beta_1, beta_2, epsilon):
 def course(optimizer, weights, gradients):
     """The weights after each gradient, as one tf.function with the loss scaling undone where there is one."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(gradient):
         scaled = optimizer.scale_loss(gradient)
         precision.apply_gradients(optimizer, [scaled], [weights])
