@@ -51,7 +51,7 @@ class Checkpoints:
     def save(self, state, meta):
         """Save the state and a dict of JSON's types as checkpoint number `state.step`; delete what is too old.
 
-        A checkpoint has its index file only when it is complete: being killed meanwhile costs nothing.
+        Being killed meanwhile costs this checkpoint alone: it cannot be read then, and `latest` passes over it.
 
         Returns:
             Path of the checkpoint, without the suffixes of its files.
@@ -67,7 +67,9 @@ class Checkpoints:
             raise UserError(
                 f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
             ) from error
-        kept = set(self._paths()[-self.kept :])
+        paths = self._paths()
+        # Higher numbers are those that could not be read, or the run would have gone on from them.
+        kept = set(paths[: paths.index(path) + 1][-self.kept :])
         for file in self.folder.glob(f"{_PREFIX}*"):
             if str(file.with_suffix("")) in kept:
                 continue
@@ -78,7 +80,7 @@ class Checkpoints:
         return path
 
     def _paths(self):
-        """Complete checkpoints, oldest first."""
+        """Checkpoints that have their index file, oldest first."""
         indices = [path.with_suffix("") for path in self.folder.glob(f"{_PREFIX}*.index")]
         numbered = [path for path in indices if path.name.removeprefix(_PREFIX).isdecimal()]
         return [str(path) for path in sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))]

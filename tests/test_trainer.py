@@ -246,6 +246,10 @@ def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog)
     index.write_bytes(index.read_bytes()[:40])
     path, meta = Checkpoints(folder).latest()
     assert path.endswith("ckpt-10") and meta["step"] == 10 and "ckpt-15: cannot be restored" in caplog.text
+    (folder / "ckpt-99.index").write_text("broken")
+    config.checkpoints_kept = 1
+    assert trainer.train(config, photos, tmp_path, phase="completion")
+    assert [path.name for path in folder.glob("*.index")] == ["ckpt-15.index"]  # not the one of the highest number
     for path in folder.glob("ckpt-*.index"):
         path.write_text("broken")
     with pytest.raises(UserError, match="ckpt-15: cannot be restored"):
