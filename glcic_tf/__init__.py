@@ -12,3 +12,12 @@ if _backend != "tensorflow":
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # TensorFlow's start-up notices are not about what the user asked for; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def __getattr__(name):
+    """Import `Completer` when it is asked for: TensorFlow takes seconds that flags and files can do without."""
+    if name == "Completer":
+        from glcic_tf.completer import Completer
+
+        return Completer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,35 +1,47 @@
-"""Complete an image of any size with a completion network, at a cost that follows its holes.
+"""Complete images of any size with a completion network, at a cost that follows the holes.
 
-Only windows around the holes go through the network. A window reaches MARGIN_PX beyond its holes, half of the network's
-support, so that the pixels in the holes come out as if the whole image had been passed.
+This is the one way to complete an image: infer.py, the page, the evaluation and the demo come through here.
 """
 
+import math
+import os
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import model_file
+from glcic_tf import blending, files, folding, holes, images, model_file, windows
 from glcic_tf.errors import UserError
 from glcic_tf.networks import MARGIN_PX, STRIDE
+from glcic_tf.pixels import as_pixels, from_rgb, to_rgb
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "scenes.keras"
-# Holes nearer than this share a window: theirs would overlap so much that one costs hardly ever more than both.
-_GROUPING_PX = 64
+POSTPROCESSES = ("none", "poisson")
+# A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
+# factor: there that is better on most photos, by some tenths of a dB and more (python -m benchmarks.scale).
+SCALE_TOLERANCE = 1.2
+
+
+class HoleSizeWarning(UserWarning):
+    """A hole is larger than those that the network was trained for."""
 
 
 class Completer:
-    """A completion network ready for use on NumPy images.
+    """A completion network ready for use on NumPy images and image files.
 
     Args:
         model: Keras model as `networks.completion_network` or `model_file.load` gives it; used in inference mode.
+        trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
+            then `scale="auto"` reduces nothing.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, trained_hole_px=None):
+        self.model = folding.fold_batch_norm(model)
+        self.trained_hole_px = trained_hole_px
 
-        # One graph for every size: without the signature each new crop size would be traced anew.
+        # One graph for every size: without the signature each new size of window would be traced anew.
         @tf.function(
             autograph=False,
             input_signature=[
@@ -38,7 +50,7 @@ class Completer:
             ],
         )
         def network(image, mask):
-            return model({"image": image, "mask": mask}, training=False)
+            return self.model({"image": image, "mask": mask}, training=False)
 
         self._network = network
 
@@ -53,16 +65,36 @@ class Completer:
             raise UserError(
                 f"{DEFAULT_MODEL}: the weights of the package are missing; install it anew or name a model."
             )
-        return cls(model_file.load(path or DEFAULT_MODEL))
+        path = path or DEFAULT_MODEL
+        return cls(model_file.load(path), _trained_hole_px(model_file.read_metadata(path)))
 
-    def complete(self, image, mask):
+    def complete(
+        self,
+        image,
+        mask,
+        *,
+        scale="auto",
+        postprocess="none",
+        invert_mask=False,
+        resize_mask=False,
+        mask_dilate=0,
+    ):
         """Fill the holes of one image.
 
         Args:
             image: [height, width] or [height, width, 1|3|4] (grey, RGB or RGBA), height and width from 1 px up; uint8,
-                uint16, or float in [0, 1]. What stands in the hole is not looked at, not even NaN.
+                uint16, or float in [0, 1]. What stands in the hole is not looked at, not even NaN. Or a file, see
+                `images.read_image`.
             mask: [height, width] or [height, width, 1]; the hole is where it is True (bool), >= 128 (uint8) or >= 0.5
-                (float).
+                (float). Or a file, see `images.read_mask`. Or "alpha": the hole is where the RGBA image is less than
+                half opaque.
+            scale: 1 completes at full resolution; a smaller number reduces the surroundings by this factor, completes
+                them, and pastes the hole, enlarged again. "auto" does so for holes much thicker than those of the
+                training, by the factor that brings them down to these.
+            postprocess: "poisson" blends the hole into its surroundings, see `blending.poisson`; or "none".
+            invert_mask: what is white is known, instead of the hole.
+            resize_mask: bring a mask of another size to the image's, instead of refusing it.
+            mask_dilate: grow the hole by so many px on all sides.
 
         Returns:
             New array of the image's shape and dtype. Known pixels are bit-equal to the image's. In the hole of a grey
@@ -70,157 +102,179 @@ class Completer:
             completed there is meant to be seen. Without a hole, a copy of the image.
 
         Raises:
-            ValueError: shape, dtype or range of an array is not as above, or the mask leaves no pixel known.
-            MemoryError: a hole and its surroundings are too large to pass through the network at once.
+            ValueError: shape, dtype or range of an array is not as above, an option is none of those above, or the
+                mask leaves no pixel known.
+            UserError: a file cannot be read.
+            MemoryError: the surroundings of a hole are too much for the memory.
+
+        Warns:
+            HoleSizeWarning: a hole is thicker than those of the training; says what was done about it.
         """
-        image, hole = np.asarray(image), as_hole(mask)
-        pixels = image[..., None] if image.ndim == 2 else image
-        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-            raise ValueError(f"image: expected [height, width] or [height, width, 1|3|4], found {list(image.shape)}.")
-        if pixels.dtype not in (np.uint8, np.uint16) and pixels.dtype.kind != "f":
-            raise ValueError(f"image: expected uint8, uint16 or float in [0, 1], found {image.dtype}.")
-        if hole.shape != pixels.shape[:2]:
+        pixels = as_pixels(images.read_image(image) if _is_path(image) else image)
+        if _is_path(mask):
+            hole = holes.from_alpha(pixels) if mask == holes.ALPHA else images.read_mask(mask)
+        else:
+            hole = holes.from_mask(mask)
+        if hole.shape != pixels.shape[:2] and not resize_mask:
             (height, width), (mask_height, mask_width) = pixels.shape[:2], hole.shape
             raise ValueError(f"mask: has {mask_width} x {mask_height} px, but the image {width} x {height} px.")
+        hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
         if hole.all():
             raise ValueError("mask: covers the whole image; there is nothing known to complete it from.")
-
-        result = pixels.copy()
-        for box in hole_boxes(hole):
-            self._complete_box(pixels, hole, box, result)
-        return result.reshape(image.shape)
+        result = self._complete(pixels.copy(), hole, scale, postprocess)
+        return result[..., 0] if np.ndim(image) == 2 else result
 
     __call__ = complete
 
-    def _complete_box(self, pixels, hole, box, result):
-        """Pass the window around a box of holes through the network; write the pixels of these holes into `result`."""
-        top, left, bottom, right = window_around(box, hole.shape).tolist()
-        inside = np.s_[top:bottom, left:right]  # shorter than the window where that reaches beyond the image
-        crop, crop_hole = pixels[inside], hole[inside]
-        height, width = crop_hole.shape
-        # The hole is padded like the image: else what stands in a hole at the border would be passed on as known.
-        padding = ((0, bottom - top - height), (0, right - left - width))
-        rgb = np.pad(_to_rgb(crop, crop_hole), (*padding, (0, 0)), mode="edge")
-        mask = np.pad(crop_hole, padding, mode="edge").astype(np.float32)
-        try:
-            completed = self._network(rgb[None], mask[None, ..., None])[0, :height, :width].numpy()
-        except tf.errors.ResourceExhaustedError as error:
-            message = f"a hole needs {right - left} x {bottom - top} px to be passed at once, too much for the memory."
-            raise MemoryError(message) from error
-        # Other holes may reach into the window, but do not see all of their surroundings there.
-        own = np.zeros_like(crop_hole)
-        in_box = np.s_[box[0] - top : box[2] - top, box[1] - left : box[3] - left]
-        own[in_box] = crop_hole[in_box]
-        result[inside][own] = _from_rgb(completed[own], pixels.shape[2], pixels.dtype)
+    def complete_file(
+        self,
+        image,
+        mask,
+        output,
+        *,
+        scale="auto",
+        postprocess="none",
+        invert_mask=False,
+        resize_mask=False,
+        mask_dilate=0,
+        overwrite=False,
+        max_pixels=images.MAX_PIXELS,
+        jpeg_quality=images.JPEG_QUALITY,
+    ):
+        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, ICC profile, EXIF, XMP.
 
+        Args:
+            image: file, see `images.read_image`; turned as EXIF says, and so is the output.
+            mask: file, see `images.read_mask`, or "alpha": the hole is where the image is less than half opaque.
+            output: file to write; its suffix names the format, see `images.write_image`. Its folder is created.
+            scale, postprocess, invert_mask, resize_mask, mask_dilate: as for `complete`.
+            overwrite: replace an output that exists.
+            max_pixels: refuse larger images and masks.
+            jpeg_quality: 1 to 100, for JPEG alone.
 
-def as_hole(mask):
-    """Threshold a mask at 50 %: bool [height, width], True in the hole; see `Completer.complete`. Raises ValueError."""
-    mask = np.asarray(mask)
-    if mask.ndim == 3 and mask.shape[2] == 1:
-        mask = mask[..., 0]
-    if mask.ndim != 2:
-        raise ValueError(f"mask: expected [height, width] or [height, width, 1], found {list(mask.shape)}.")
-    if mask.dtype == bool:
-        return mask
-    if mask.dtype == np.uint8:
-        if mask.max(initial=0) == 1:
-            raise ValueError("mask: uint8 with no value above 1; expected 255 in the hole, or bool.")
-        return mask >= 128
-    if mask.dtype.kind == "f":
-        return mask >= 0.5
-    raise ValueError(f"mask: expected bool, uint8 or float in [0, 1], found {mask.dtype}.")
+        Raises:
+            UserError: a file cannot be read, used or written, or the mask leaves nothing to complete or nothing known.
+            ValueError: an option is none of those of `complete`.
 
-
-def hole_boxes(hole):
-    """Divide the holes of an image among boxes, each of which is completed in one window.
-
-    Near holes share a box, and so do others where the window around both costs less than their two windows.
-
-    Args:
-        hole: bool [height, width].
-
-    Returns:
-        List of (top, left, bottom, right) in px, bottom and right exclusive; every hole pixel is in one of them. They
-        may overlap; a hole pixel in two of them has the same surroundings in both windows.
-    """
-    tile = _GROUPING_PX
-    # Whether a tile holds a hole; the labels of tiles take little memory even for a huge image.
-    rows = np.logical_or.reduceat(hole, np.arange(0, hole.shape[0], tile), axis=0)
-    tiles = np.logical_or.reduceat(rows, np.arange(0, hole.shape[1], tile), axis=1)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(tiles.astype(np.uint8), connectivity=8)
-    boxes = []
-    for label in range(1, count):  # 0 is the background
-        left, top, width, height = (int(side) for side in stats[label, :4])
-        own = labels[top : top + height, left : left + width] == label
-        top, left = top * tile, left * tile
-        group = hole[top : top + height * tile, left : left + width * tile]
-        group = group & own.repeat(tile, axis=0).repeat(tile, axis=1)[: group.shape[0], : group.shape[1]]
-        ys, xs = np.flatnonzero(group.any(axis=1)), np.flatnonzero(group.any(axis=0))
-        boxes.append((top + ys[0], left + xs[0], top + ys[-1] + 1, left + xs[-1] + 1))
-    return _merge(boxes, hole.shape)
-
-
-def window_around(boxes, shape):
-    """Return the windows that give boxes of holes the same values as the whole image.
-
-    Args:
-        boxes: [..., 4] (top, left, bottom, right) in px.
-        shape: (height, width) of the image in px.
-
-    Returns:
-        [..., 4] in px, multiples of STRIDE: MARGIN_PX wider on each side, but within the image (its height and width
-        rounded up to a multiple of STRIDE).
-    """
-    boxes = np.asarray(boxes)
-    limit = _round_up(np.asarray(shape))
-    first = np.maximum((boxes[..., :2] - MARGIN_PX) // STRIDE * STRIDE, 0)
-    last = np.minimum(_round_up(boxes[..., 2:] + MARGIN_PX), limit)
-    return np.concatenate([first, last], axis=-1)
-
-
-def _round_up(side):
-    return -(-side // STRIDE) * STRIDE
-
-
-def _merge(boxes, shape):
-    """Join boxes as long as the window around two of them has no more area than their two windows together."""
-
-    def cost(boxes):
-        return np.prod(np.diff(window_around(boxes, shape).reshape(-1, 2, 2), axis=1), axis=-1)[:, 0]
-
-    waiting, done = [np.array(box) for box in boxes], np.empty((0, 4), int)
-    while waiting:
-        box = waiting.pop()
-        both = np.concatenate([np.minimum(box, done)[:, :2], np.maximum(box, done)[:, 2:]], axis=1)
-        cheaper = np.flatnonzero(cost(both) <= cost(done) + cost(box))
-        if cheaper.size:
-            waiting.append(both[cheaper[0]])
-            done = np.delete(done, cheaper[0], axis=0)
+        Warns:
+            HoleSizeWarning: as `complete`.
+        """
+        output = Path(output)
+        images.check_writable_suffix(output)
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: exists already; add --overwrite to replace it.")
+        pixels, metadata = images.read_image_and_metadata(image, max_pixels)
+        if mask == holes.ALPHA:
+            if pixels.shape[2] != 4:
+                raise UserError(f"{image}: has no transparency to take the hole from; name a --mask.")
+            mask, hole = f"the alpha of {image}", holes.from_alpha(pixels)
         else:
-            done = np.concatenate([done, box[None]])
-    return [tuple(box) for box in done.tolist()]
+            hole = images.read_mask(mask, max_pixels)
+        if hole.shape != pixels.shape[:2] and not resize_mask:
+            sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
+            raise UserError(
+                f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; give a mask of the photo's size, or add "
+                "--resize_mask."
+            )
+        hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
+        if hole.all() or not hole.any():
+            left = "known" if hole.all() else "to complete"
+            raise UserError(
+                f"{mask}: leaves nothing {left} in {image}; expected white in the hole and black elsewhere (or the "
+                "other way round, with --invert_mask)."
+            )
+        try:
+            completed = self._complete(pixels, hole, scale, postprocess)
+        except MemoryError as error:
+            raise UserError(f"{image}: {error} Make the photo smaller.") from error
+        files.make_folder(output.parent)
+        images.write_image(output, completed, jpeg_quality, metadata)
+
+    def _complete(self, image, hole, scale, postprocess):
+        """Complete [height, width, channels] in place at the scale asked for, and post-process; see `complete`."""
+        if scale != "auto" and (isinstance(scale, str) or not 0 < scale <= 1):
+            raise ValueError(f"scale: expected 'auto' or a number in (0, 1], found {scale!r}.")
+        if postprocess not in POSTPROCESSES:
+            raise ValueError(f"postprocess: expected one of {', '.join(POSTPROCESSES)}, found {postprocess!r}.")
+        groups = holes.groups(hole)
+        sides = [holes.thickness(hole, box) for box, _ in groups]
+        factors = [self._factor(side) if scale == "auto" else scale for side in sides]
+        self._warn_of_large_holes(max(sides, default=0), min(factors, default=1))
+        at_full_size = hole
+        try:
+            for (box, own), factor in zip(groups, factors, strict=True):
+                if factor < 1:
+                    self._fill_reduced(image, hole, box, own, factor)
+                    at_full_size = hole.copy() if at_full_size is hole else at_full_size
+                    at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
+            self._fill(image, hole, at_full_size)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError("the surroundings of its holes are too much for the memory.") from error
+        return blending.poisson(image, image, hole) if postprocess == "poisson" else image
+
+    def _fill(self, image, hole, wanted):
+        """Fill `wanted`, part of `hole`, as a pass of the whole image would; the image is changed in place.
+
+        No window sees what was filled before: to the network, all of `hole` is unknown.
+        """
+        channels, dtype = image.shape[2], image.dtype
+        for batch in windows.batches(windows.plan(wanted)):
+            crops, masks = zip(*(_padded_crop(image, hole, window) for _, window in batch), strict=True)
+            completed = self._network(np.stack(crops), np.stack(masks)).numpy()
+            for ((top, left, bottom, right), window), rgb in zip(batch, completed, strict=True):
+                box = np.s_[top:bottom, left:right]
+                rgb = rgb[top - window[0] : bottom - window[0], left - window[1] : right - window[1]]
+                image[box][wanted[box]] = from_rgb(rgb[wanted[box]], channels, dtype)
+
+    def _fill_reduced(self, image, hole, box, own, factor):
+        """Fill one group of holes, see `holes.groups`, from a reduced copy of its surroundings, in place."""
+        inside = holes.around(box, math.ceil((MARGIN_PX + STRIDE) / factor), hole.shape)
+        crop_hole, wanted = hole[inside], np.zeros(hole[inside].shape, bool)
+        top, left = box[0] - inside[0].start, box[1] - inside[1].start
+        wanted[top : top + own.shape[0], left : left + own.shape[1]] = own
+        height, width = wanted.shape
+        small_shape = max(1, round(height * factor)), max(1, round(width * factor))
+        small, small_hole = holes.reduce(to_rgb(image[inside], crop_hole), crop_hole, small_shape)
+        self._fill(small, small_hole, small_hole & holes.resize(wanted, small_shape))
+        rgb = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        image[inside][wanted] = from_rgb(rgb[wanted], image.shape[2], image.dtype)
+
+    def _factor(self, side):
+        """Return the factor by which the surroundings of a hole are reduced; side: its thickness in px."""
+        largest = self.trained_hole_px and self.trained_hole_px[1]
+        return largest / side if largest and side > largest * SCALE_TOLERANCE else 1
+
+    def _warn_of_large_holes(self, side, factor):
+        if self.trained_hole_px and side > self.trained_hole_px[1]:
+            smallest, largest = self.trained_hole_px
+            done = "at full resolution" if factor == 1 else f"at {factor:.2f} of the resolution"
+            warnings.warn(
+                f"a hole is {side} px thick, but the network was trained on holes of {smallest} to {largest} px: "
+                f"completed {done}.",
+                HoleSizeWarning,
+                stacklevel=4,
+            )
 
 
-def _to_rgb(pixels, hole):
-    """Turn [height, width, 1|3|4] of any dtype into float32 [height, width, 3] in [0, 1], 0 in the hole."""
-    colour = pixels[..., :3]
-    rgb = np.zeros((*hole.shape, 3), np.float32)
-    known = colour[~hole]
-    if colour.dtype.kind == "f":
-        # Rounding may leave [0, 1] a little; images in [0, 255] and NaN go further.
-        if known.size and not (known.min() >= -1 / 255 and known.max() <= 1 + 1 / 255):
-            raise ValueError(f"image: known pixels from {known.min()} to {known.max()}; expected float in [0, 1].")
-        rgb[~hole] = known
-    else:
-        rgb[~hole] = known / np.float32(np.iinfo(colour.dtype).max)
-    return rgb
+def _is_path(value):
+    return isinstance(value, (str, os.PathLike))
 
 
-def _from_rgb(rgb, channels, dtype):
-    """Turn float32 [count, 3] in [0, 1] into [count, channels] of an image's dtype."""
-    if channels == 1:
-        rgb = rgb.mean(axis=1, keepdims=True)
-    if channels == 4:
-        rgb = np.concatenate([rgb, np.ones_like(rgb[:, :1])], axis=1)
-    return rgb.astype(dtype) if dtype.kind == "f" else np.rint(rgb * np.iinfo(dtype).max).astype(dtype)
+def _trained_hole_px(metadata):
+    """Read the range of hole sides in px from a model file's notes, which anybody may have written; None if unclear."""
+    sides = metadata.get("hole_min_px"), metadata.get("hole_max_px")
+    return sides if all(isinstance(side, int) and side > 0 for side in sides) else None
+
+
+def _padded_crop(image, hole, window):
+    """Cut a window out: float32 [height, width, 3] RGB, 0 in the hole, and the mask, float32 [height, width, 1].
+
+    Beyond the image stands its edge again. The hole is padded like the image: else what stands in a hole at the border
+    would be passed on as known.
+    """
+    top, left, bottom, right = window
+    inside = np.s_[top:bottom, left:right]  # shorter than the window where that reaches beyond the image
+    crop, crop_hole = image[inside], hole[inside]
+    padding = ((0, bottom - top - crop.shape[0]), (0, right - left - crop.shape[1]), (0, 0))
+    mask = crop_hole[..., None].astype(np.float32)
+    return np.pad(to_rgb(crop, crop_hole), padding, mode="edge"), np.pad(mask, padding, mode="edge")

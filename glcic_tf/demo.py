@@ -34,14 +34,20 @@ def strokes(shape, *lines):
     return hole.astype(bool)
 
 
-# File in scikit-image's data folder -> its hole, for the photo's shape at a shorter side of 256 px.
+# Name of the picture -> file in scikit-image's data folder, and the hole for its shape at a shorter side of 256 px.
 SAMPLES = {
-    "coffee.png": lambda shape: rectangles(shape, (128, 250, 112, 112)),
-    "chelsea.png": lambda shape: rectangles(shape, (124, 36, 104, 104)),
-    "astronaut.png": lambda shape: strokes(
-        shape, [(20, 30), (60, 60), (30, 110), (70, 150)], [(150, 40), (236, 24), (160, 90), (240, 110)]
+    "coffee": ("coffee.png", lambda shape: rectangles(shape, (128, 250, 112, 112))),
+    "chelsea": ("chelsea.png", lambda shape: rectangles(shape, (124, 36, 104, 104))),
+    "astronaut": (
+        "astronaut.png",
+        lambda shape: strokes(
+            shape, [(20, 30), (60, 60), (30, 110), (70, 150)], [(150, 40), (236, 24), (160, 90), (240, 110)]
+        ),
     ),
-    "rocket.jpg": lambda shape: rectangles(shape, (56, 70, 112, 96), (50, 228, 112, 96)),
+    "rocket": ("rocket.jpg", lambda shape: rectangles(shape, (56, 70, 112, 96), (50, 228, 112, 96))),
+    # What it cannot do: a cut face, and a hole at the border, which is known on one side only.
+    "limit_face": ("astronaut.png", lambda shape: rectangles(shape, (20, 112, 100, 80))),
+    "limit_border": ("coffee.png", lambda shape: rectangles(shape, (150, 30, 106, 128))),
 }
 
 
@@ -59,7 +65,7 @@ def demo(output="demo", model=None):
         UserError: model or samples are missing, or the folder cannot be written.
     """
     output = Path(output)
-    photos = {name: sample_photo(name) for name in SAMPLES}
+    photos = {name: sample_photo(file) for name, (file, _) in SAMPLES.items()}
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,24 +77,33 @@ def demo(output="demo", model=None):
 
     paths = []
     for name, photo in photos.items():
-        hole = SAMPLES[name](photo.shape[:2])
+        hole = SAMPLES[name][1](photo.shape[:2])
         start = time.perf_counter()
         completed = completer.complete(photo, hole)
         seconds = time.perf_counter() - start
-        paths.append(output / f"{Path(name).stem}.png")
+        paths.append(output / f"{name}.png")
         images.write_image(paths[-1], pictures.comparison(photo, completed, hole))
         note = "" if len(paths) > 1 else "  (the first one includes building the graph)"
         print(f"{paths[-1]}  {seconds:.2f} s{note}", flush=True)
     return paths
 
 
-def sample_photo(name):
-    """Read a photo from scikit-image's data folder: uint8 [height, width, 3] RGB, shorter side SHORTER_SIDE_PX."""
+def sample_path(name):
+    """Return the path of a photo in scikit-image's data folder.
+
+    Raises:
+        UserError: scikit-image is missing.
+    """
     package = importlib.util.find_spec("skimage")
     if package is None:
         raise UserError("scikit-image is missing, which has the sample photos; run pip install -r requirements.txt.")
-    # Read as a file: skimage.data.<name>() downloads what a release no longer has in the package.
-    photo = images.read_photo(Path(package.origin).parent / "data" / name)
+    # As a file: skimage.data.<name>() downloads what a release no longer has in the package.
+    return Path(package.origin).parent / "data" / name
+
+
+def sample_photo(name):
+    """Read such a photo with its shorter side reduced to SHORTER_SIDE_PX: uint8 [height, width, 3] RGB."""
+    photo = images.read_photo(sample_path(name))
     factor = SHORTER_SIDE_PX / min(photo.shape[:2])
     height, width = (round(side * factor) for side in photo.shape[:2])
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Folders to write to, and files that appear under their name only when they are complete."""
 
 import contextlib
 import os
@@ -6,6 +6,18 @@ import threading
 from pathlib import Path
 
 from glcic_tf.errors import UserError
+
+
+def make_folder(folder):
+    """Create a folder, with those above it; nothing happens if it is there.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another place.") from error
 
 
 @contextlib.contextmanager

@@ -3,18 +3,20 @@
 Files come from anybody, so only these four formats reach OpenCV's decoders, and only after the size that the header
 claims was checked. A file that breaks off early is refused, not half decoded; damage in the middle of a JPEG is not
 noticed by the decoder (libjpeg prints a warning on stderr, as libpng does for its errors: OpenCV cannot silence them).
-All functions may be called from several threads at once.
+Of an animation the first frame is read. All functions may be called from several threads at once.
+
+OpenCV's decoders hold an image twice for a moment; nothing here holds more of a large photo than that.
 """
 
 import os
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from glcic_tf import files
+from glcic_tf import files, image_headers
 from glcic_tf.errors import UserError
+from glcic_tf.image_headers import Metadata
 
 # Every failure is raised as a UserError; OpenCV's own report of the same on stderr would only double it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -24,7 +26,9 @@ MAX_PIXELS = 2**28  # 268 megapixels: above any camera's photo, and 0.8 GB as 8-
 JPEG_QUALITY = 95
 _FORMATS = "JPEG, PNG, BMP or WebP"
 _HOLDS_16_BIT, _HOLDS_ALPHA, _HOLDS_GREY = (".png",), (".png", ".webp", ".bmp"), (".jpg", ".jpeg", ".png", ".bmp")
-# EXIF tag 0x0112 -> how an array [height, width, channels] is put upright.
+_METADATA = {cv2.IMAGE_METADATA_EXIF: "exif", cv2.IMAGE_METADATA_XMP: "xmp", cv2.IMAGE_METADATA_ICCP: "icc"}
+_STRIP_ROWS = 64  # what is converted at once: fits a processor's cache
+# EXIF orientation -> how an array [height, width, ...] is put upright.
 _TURNS = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -80,14 +84,16 @@ def read_photo(path, max_pixels=MAX_PIXELS):
     Raises:
         UserError: the file is missing, empty, too large, broken or no image.
     """
-    # OpenCV applies the EXIF turn with this flag (for JPEG, PNG and WebP), and ignores it with IMREAD_UNCHANGED.
-    return _decode(path, max_pixels, lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+    # OpenCV follows no EXIF in some places where it reads it: the turn is left to us.
+    image, orientation, _ = _decode(path, max_pixels, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _turn(image, orientation)
 
 
 def read_image(path, max_pixels=MAX_PIXELS):
     """Read an image as it is in the file: grey, RGB or RGBA, 8 or 16 bit.
 
-    Palettes and CMYK become RGB, grey with alpha becomes RGBA, 1-bit becomes 0 and 255.
+    Palettes and CMYK become RGB, grey with alpha becomes RGBA, 1-bit becomes 0 and 255. A single transparent colour
+    becomes alpha in RGB and in palettes, and is ignored in grey.
 
     Args:
         path, max_pixels: as for `read_photo`.
@@ -98,24 +104,26 @@ def read_image(path, max_pixels=MAX_PIXELS):
     Raises:
         UserError: the file is missing, empty, too large, broken or no image.
     """
-    metadata = {}
+    return read_image_and_metadata(path, max_pixels)[0]
 
-    def decode(data):
-        image, kinds, blobs = cv2.imdecodeWithMetadata(data, flags=cv2.IMREAD_UNCHANGED)
-        metadata.update(zip(np.ravel(kinds).tolist(), blobs, strict=True))
-        return image
 
-    image = _decode(path, max_pixels, decode)
-    image = image[..., None] if image.ndim == 2 else image
-    if image.shape[2] not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
-        raise UserError(
-            f"{path}: has {image.shape[2]} channels of {image.dtype}; expected grey, RGB or RGBA of 8 or 16 bit; "
-            "convert it, to PNG for example."
-        )
-    exif = metadata.get(cv2.IMAGE_METADATA_EXIF)
-    if exif is not None:
-        image = _TURNS.get(_exif_orientation(exif.tobytes()), lambda x: x)(image)
-    return np.ascontiguousarray(_swap_red_and_blue(image))
+def read_image_and_metadata(path, max_pixels=MAX_PIXELS):
+    """Read an image as `read_image` does, and what it carries beside the pixels.
+
+    Returns:
+        (image, Metadata): EXIF (without thumbnail and maker note, and saying that the pixels are upright), ICC profile
+        and XMP, as far as the file has them and they are sound; to be given to `write_image`.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    image, orientation, metadata = _decode(path, max_pixels, cv2.IMREAD_UNCHANGED)
+    if image.shape[2] > 1:
+        code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        for top in range(0, image.shape[0], _STRIP_ROWS):
+            strip = image[top : top + _STRIP_ROWS]
+            strip[...] = cv2.cvtColor(strip, code)
+    return _turn(image, orientation), metadata
 
 
 def read_mask(path, max_pixels=MAX_PIXELS):
@@ -133,26 +141,34 @@ def read_mask(path, max_pixels=MAX_PIXELS):
     Raises:
         UserError: the file is missing, empty, too large, broken or no image.
     """
-    image = read_image(path, max_pixels)
-    if image.shape[2] == 4:
-        alpha = image[..., 3]
-        image = image[..., 3:] if alpha.min() != alpha.max() else np.ascontiguousarray(image[..., :3])
-    if image.shape[2] == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    return image[..., 0] >= (128 if image.dtype == np.uint8 else 128 * 257)
+    image, orientation, _ = _decode(path, max_pixels, cv2.IMREAD_UNCHANGED)
+    half = 128 if image.dtype == np.uint8 else 128 * 257
+    if image.shape[2] == 1:
+        grey = image
+    elif image.shape[2] == 3:
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    else:
+        grey = cv2.extractChannel(image, 3)
+        if grey.min() == grey.max():
+            grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
+    return _turn(grey.reshape(image.shape[:2]) >= half, orientation)
 
 
-def write_image(path, image, jpeg_quality=JPEG_QUALITY):
-    """Write an image in the format that the suffix names; what that format cannot hold is converted.
+def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
+    """Write an image in the format that the suffix names; what that format cannot hold is converted or left out.
 
     PNG keeps everything. BMP keeps 8-bit grey, RGB and RGBA. WebP is written lossless and keeps 8-bit RGB and RGBA, but
     not the colour of fully transparent pixels; grey becomes RGB. JPEG keeps 8-bit grey and RGB. Where there is no room
     for them, 16 bit is rounded to 8 and alpha dropped. The file appears under its name only when it is complete.
 
+    Metadata is kept by JPEG (EXIF and XMP up to 64 kB each), PNG and WebP, and by BMP not at all. A profile is left out
+    if it is not for the colours that are written: of CMYK or grey, and RGB is written.
+
     Args:
         path: file to write, replaced if it is there; its folder must exist.
         image: uint8 or uint16 [height, width] or [height, width, channels], channels 1, 3 or 4 in RGB(A) order.
-        jpeg_quality: 0 to 100, for JPEG alone.
+        jpeg_quality: 1 to 100, for JPEG alone.
+        metadata: Metadata that `read_image_and_metadata` returned, or None to write pixels alone.
 
     Raises:
         UserError: unknown suffix, a place that cannot be written, or an image too large for the format.
@@ -164,22 +180,13 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY):
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"Expected uint8 or uint16 [height, width, 1|3|4], found {image.dtype} {list(image.shape)}.")
-    if image.dtype == np.uint16 and suffix not in _HOLDS_16_BIT:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.shape[2] == 4 and suffix not in _HOLDS_ALPHA:
-        image = image[..., :3]
-    if image.shape[2] == 1 and suffix not in _HOLDS_GREY:
-        image = np.repeat(image, 3, axis=2)
-    settings = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix in (".jpg", ".jpeg") else []
     height, width = image.shape[:2]
-    try:
-        done, data = cv2.imencode(suffix, np.ascontiguousarray(_swap_red_and_blue(image)), settings)
-    except cv2.error:
-        done = False
-    if not done:
+    image = _for_encoder(image, suffix)
+    buffers = _encode(suffix, image, jpeg_quality, (metadata or Metadata()).fitting(image.shape[2]))
+    if buffers is None:
         raise UserError(f"{path}: {suffix[1:]} cannot hold {width} x {height} px; write a .png instead.")
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(buffers)
 
 
 def check_writable_suffix(path):
@@ -191,83 +198,84 @@ def check_writable_suffix(path):
     return suffix
 
 
-def _decode(path, max_pixels, decode):
-    """Read a file, check format and size by its header, and run `decode` over its bytes (uint8 [length])."""
+def _decode(path, max_pixels, flags):
+    """Read a file, check format and size by its header, and decode it.
+
+    Returns:
+        (image, orientation, metadata): uint8 or uint16 [height, width, 1|3|4] as OpenCV's `flags` say (BGR if they say
+        nothing), not yet turned; EXIF's 1 to 8; Metadata.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file.") from error
     if not data:
         raise UserError(f"{path}: is empty; expected a {_FORMATS} image.")
-    try:
-        size = _header_size(data)
-    except (struct.error, IndexError):  # the file ends inside its header
-        size = None
+    size = image_headers.size(data)
     if size is None:
         raise UserError(f"{path}: is no {_FORMATS} image, whatever its name says; convert it, or leave it out.")
     height, width = size
     if height * width > max_pixels:
         raise UserError(
             f"{path}: has {width} x {height} px, {height * width / 1e6:.0f} megapixels; at most {max_pixels / 1e6:.0f} "
-            "are read; make it smaller."
+            "are read; make it smaller, or raise --max_megapixels."
         )
     try:
-        image = decode(np.frombuffer(data, np.uint8))
+        image, kinds, blobs = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), flags=flags)
     except cv2.error:
         image = None
     if image is None:
         raise UserError(f"{path}: is broken or incomplete ({width} x {height} px by its header); get a whole copy.")
-    return image
+    image = image[..., None] if image.ndim == 2 else image
+    if image.shape[2] not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
+        raise UserError(
+            f"{path}: has {image.shape[2]} channels of {image.dtype}; expected grey, RGB or RGBA of 8 or 16 bit; "
+            "convert it, to PNG for example."
+        )
+    names = [_METADATA.get(kind) for kind in np.ravel(kinds).tolist()]
+    known = {name: blob.tobytes() for name, blob in zip(names, blobs, strict=True) if name}
+    return image, *image_headers.clean(**known)
 
 
-def _header_size(data):
-    """Return (height, width) in px as the header of a JPEG, PNG, BMP or WebP claims, before any turn, else None."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
-        return struct.unpack(">II", data[16:24])[::-1]
-    if data.startswith(b"BM"):
-        if struct.unpack("<I", data[14:18])[0] == 12:  # the header of OS/2
-            return struct.unpack("<HH", data[18:22])[::-1]
-        width, height = struct.unpack("<ii", data[18:26])
-        return abs(height), abs(width)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        kind = data[12:16]
-        if kind == b"VP8X":
-            return tuple(1 + int.from_bytes(data[i : i + 3], "little") for i in (27, 24))
-        if kind == b"VP8L":
-            bits = struct.unpack("<I", data[21:25])[0]
-            return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
-        if kind == b"VP8 ":
-            return tuple(side & 0x3FFF for side in struct.unpack("<HH", data[26:30])[::-1])
-    if data.startswith(b"\xff\xd8\xff"):
-        position = 2
-        for _ in range(4096):  # segments before the image; an ICC profile alone may take 255
-            if data[position] != 0xFF:
-                break
-            marker = data[position + 1]
-            if marker == 0xFF:  # a fill byte
-                position += 1
-            elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-                return struct.unpack(">HH", data[position + 5 : position + 9])
-            else:
-                position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
-    return None
+def _turn(image, orientation):
+    """Put [height, width, ...] upright; what is upright already is not copied."""
+    return np.ascontiguousarray(_TURNS[orientation](image)) if orientation in _TURNS else image
 
 
-def _exif_orientation(exif):
-    """Return the value of EXIF tag 0x0112 in bytes that start with the TIFF header; 1 (upright) if it is not there."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+def _for_encoder(image, suffix):
+    """Return an image as the format can hold it, in OpenCV's order; at most one copy is made, of the written size."""
+    channels = image.shape[2]
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+    if channels == 4 and suffix not in _HOLDS_ALPHA:
+        order = [2, 1, 0]
+    elif channels == 1 and suffix not in _HOLDS_GREY:
+        order = [0, 0, 0]
+    narrow = image.dtype == np.uint16 and suffix not in _HOLDS_16_BIT
+    if order == [0] and not narrow:
+        return np.ascontiguousarray(image)
+    result = np.empty((*image.shape[:2], len(order)), np.uint8 if narrow else image.dtype)
+    for top in range(0, image.shape[0], _STRIP_ROWS):
+        strip = image[top : top + _STRIP_ROWS]
+        if narrow:
+            strip = (strip.astype(np.uint32) + 128) // 257
+        for channel, source in enumerate(order):
+            result[top : top + _STRIP_ROWS, :, channel] = strip[..., source]
+    return result
+
+
+def _encode(suffix, image, jpeg_quality, metadata):
+    """Return what makes up the file: a list of buffers, or None if the format cannot hold an image of this size."""
     try:
-        directory = struct.unpack(order + "I", exif[4:8])[0]
-        (count,) = struct.unpack(order + "H", exif[directory : directory + 2])
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind = struct.unpack(order + "HH", exif[entry : entry + 4])
-            if tag == 0x0112 and kind == 3:
-                return struct.unpack(order + "H", exif[entry + 8 : entry + 10])[0]
-    except (struct.error, TypeError):  # cut off, or no byte order
-        pass
-    return 1
-
-
-def _swap_red_and_blue(image):
-    """Turn RGB(A) [.., channels] into OpenCV's BGR(A) or back; grey stays."""
-    return image if image.shape[2] == 1 else image[..., [2, 1, 0, 3][: image.shape[2]]]
+        if suffix == ".webp":
+            known = [(kind, getattr(metadata, name)) for kind, name in _METADATA.items()]
+            known = {kind: np.frombuffer(blob, np.uint8) for kind, blob in known if blob}
+            kinds = np.array(list(known), np.int32)
+            done, data = cv2.imencodeWithMetadata(suffix, image, kinds, list(known.values()))
+        else:
+            settings = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix in (".jpg", ".jpeg") else []
+            done, data = cv2.imencode(suffix, image, settings)
+    except cv2.error:
+        return None
+    if not done:
+        return None
+    return [data] if suffix in (".webp", ".bmp") else image_headers.insert(data, metadata)

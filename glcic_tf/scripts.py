@@ -22,7 +22,7 @@ def run(main):
     An error that the user can cause is one line on stderr that starts with the script's name; anything else is a bug
     and keeps its traceback.
     """
-    script = os.path.basename(sys.argv[0])
+    script = _name()
 
     def parse(argv):
         try:
@@ -32,16 +32,19 @@ def run(main):
         except flags.Error as error:
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
             message = f"missing: {', '.join(missing)}" if missing else error
-            sys.exit(_complain(script, f"{message}; see {script} --help", code=2))
+            say(f"{message}; see {script} --help")
+            sys.exit(2)
         return rest
 
     def guarded(_):
         try:
             return main()
         except UserError as error:
-            return _complain(script, error)
+            say(error)
+            return 1
         except KeyboardInterrupt:
-            return _complain(script, "stopped by Ctrl-C", code=130)
+            say("stopped by Ctrl-C")
+            return 130
 
     app.run(guarded, flags_parser=parse)
 
@@ -54,14 +57,13 @@ def for_each(jobs, work, unit="photo"):
     Returns:
         Number of jobs that failed.
     """
-    script, failed, start = os.path.basename(sys.argv[0]), 0, time.perf_counter()
+    failed, start = 0, time.perf_counter()
     for job in tqdm(jobs, unit=unit, disable=None, leave=False):
         try:
             work(job)
         except UserError as error:
             failed += 1
-            with tqdm.external_write_mode(file=sys.stderr):
-                _complain(script, error)
+            say(error)
     done, seconds = len(jobs) - failed, time.perf_counter() - start
     print(f"{done} of {len(jobs)} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
     return failed
@@ -87,10 +89,11 @@ def quiet_start():
             sys.stderr.writelines(line for line in held if not _START_UP_NOTICE.match(line))
 
 
-def _complain(script, error, code=1):
-    print(f"{script}: {_line(error)}", file=sys.stderr)
-    return code
+def say(message):
+    """Print one line on stderr that starts with the script's name; a progress bar makes room for it."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"{_name()}: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _line(error):
-    return " ".join(str(error).split())
+def _name():
+    return os.path.basename(sys.argv[0])

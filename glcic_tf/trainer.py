@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import data, devices, files, model_file, precision, schedule, steps
+from glcic_tf import data, devices, export, files, model_file, precision, schedule, steps
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.monitor import Monitor, Validation, Window
@@ -261,7 +261,7 @@ class _Run:
         self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
 
     def _save_model(self, stage):
-        """Save C for users."""
+        """Save C for users: a model file at the end of each phase, at the end of the run a SavedModel too."""
         path = self.workdir / f"{stage.phase}.keras"
         metadata = {
             "phase": stage.phase,
@@ -273,6 +273,10 @@ class _Run:
         }
         model_file.save(self.state.completion, path, metadata)
         _logger.info("wrote %s", path)
+        if stage is self.stages[-1]:
+            path = self.workdir / "savedmodel"
+            export.savedmodel(self.state.completion, path, overwrite=True, metadata=metadata)
+            _logger.info("wrote %s", path)
 
 
 def _run_loop(loop, iterator, n, stage, photos):

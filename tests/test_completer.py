@@ -1,20 +1,21 @@
 """completer: known pixels stay, holes get what the whole image would give them, for every size, depth and mask."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
 import skimage
 
-from glcic_tf import completer, images, model_file
-from glcic_tf.completer import Completer, hole_boxes, window_around
+from glcic_tf import completer, images, model_file, windows
+from glcic_tf.completer import Completer, HoleSizeWarning
 from glcic_tf.errors import UserError
-from glcic_tf.networks import MARGIN_PX, STRIDE, completion_network
+from glcic_tf.networks import MARGIN_PX, completion_network
 
 AWKWARD_SIZES = [(1, 2), (1, 7), (7, 1), (3, 5), (4, 4), (257, 255), (40, 900)]
 
 
 @pytest.fixture(scope="module")
-def narrow():
+def network():
     """Narrow C with random weights and statistics, strong enough that pixels far away count in the hole."""
     model, rng = completion_network(1 / 16, mean_pixel=(0.4, 0.5, 0.6)), np.random.default_rng(0)
     for layer in model.layers:
@@ -28,7 +29,12 @@ def narrow():
                     np.full(variance, 0.3),
                 ]
             )
-    return Completer(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def narrow(network):
+    return Completer(network)
 
 
 def photo(height, width, channels=3, dtype=np.float32):
@@ -45,7 +51,7 @@ def rectangles(height, width, *boxes):
 
 
 def whole_image(model, image, hole):
-    """The independent reference: float32 image [height, width, 3] and its hole through the model at once."""
+    """The reference for windows: float32 image [height, width, 3] and its hole through the same model at once."""
     height, width = hole.shape
     rows = np.minimum(np.arange(-(-height // 4) * 4), height - 1)  # the last row and column again
     columns = np.minimum(np.arange(-(-width // 4) * 4), width - 1)
@@ -81,7 +87,7 @@ def test_margin_is_needed(narrow, monkeypatch):
     """The comparison above is able to fail: with a quarter of the margin the values differ."""
     image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
     expected = whole_image(narrow.model, image, hole)
-    monkeypatch.setattr(completer, "MARGIN_PX", MARGIN_PX // 4)
+    monkeypatch.setattr(windows, "MARGIN_PX", MARGIN_PX // 4)
     assert np.abs(narrow.complete(image, hole) - expected)[hole].max() > 1e-4
 
 
@@ -193,55 +199,21 @@ def test_bad_arrays_are_refused(narrow, image, mask, match):
     assert "\n" not in str(error.value)
 
 
-def test_every_hole_pixel_is_in_a_box_with_all_its_surroundings():
-    rng = np.random.default_rng(0)
-    for height, width in ((1, 1), (5, 300), (64, 64), (700, 1001), (1500, 1200)):
-        for count in (1, 2, 5, 40):
-            hole = np.zeros((height, width), bool)
-            for y, x in zip(rng.integers(0, height, count), rng.integers(0, width, count), strict=True):
-                hole[y : y + rng.integers(1, 90), x : x + rng.integers(1, 90)] = True
-            covered = np.zeros_like(hole)
-            for box in hole_boxes(hole):
-                top, left, bottom, right = box
-                covered[top:bottom, left:right] = True
-                window = window_around(box, hole.shape)
-                assert (window % STRIDE == 0).all() and (window >= 0).all()
-                assert window[0] == 0 or window[0] <= top - MARGIN_PX
-                assert window[1] == 0 or window[1] <= left - MARGIN_PX
-                assert window[2] >= min(height, bottom + MARGIN_PX) and window[2] < height + STRIDE
-                assert window[3] >= min(width, right + MARGIN_PX) and window[3] < width + STRIDE
-            assert covered[hole].all()
-
-
-def test_boxes_fit_the_holes():
-    assert hole_boxes(np.zeros((100, 100), bool)) == []
-    far = [(40, 60, 80, 100), (1700, 1780, 1740, 1830)]
-    assert sorted(hole_boxes(rectangles(2000, 2000, *far))) == far
-    near = rectangles(2000, 2000, (300, 300, 340, 340), (300, 420, 345, 430))
-    assert hole_boxes(near) == [(300, 300, 345, 430)]
-    # Two windows of 352 x 352 px each or one of 352 x 704: the one costs no more. A little further apart, it does.
-    assert len(hole_boxes(rectangles(2000, 2000, (800, 800, 840, 840), (800, 1152, 840, 1192)))) == 1
-    assert len(hole_boxes(rectangles(2000, 2000, (800, 800, 840, 840), (800, 1156, 840, 1196)))) == 2
-
-
-def test_work_follows_the_holes_and_not_the_image(narrow, monkeypatch):
+def test_far_holes_are_passed_in_one_batch(narrow, monkeypatch):
     passed = []
     monkeypatch.setattr(
         narrow,
         "_network",
         lambda image, mask: passed.append(image.shape) or narrow.model({"image": image, "mask": mask}),
     )
-    hole = rectangles(1500, 2000, (100, 100, 110, 110), (1200, 1700, 1210, 1710))
+    hole = rectangles(1500, 2000, (200, 180, 210, 190), (300, 900, 312, 911), (1200, 1700, 1210, 1712))
     narrow.complete(photo(1500, 2000, dtype=np.uint8), hole)
-    assert len(passed) == 2
-    assert all(
-        shape[1] <= 10 + 2 * MARGIN_PX + 2 * STRIDE and shape[2] <= 10 + 2 * MARGIN_PX + 2 * STRIDE for shape in passed
-    )
+    assert passed == [(3, 352, 352, 3)]  # 10 px and twice the margin of 156 px, up to a multiple of 32
 
 
-def test_load(narrow, tmp_path, monkeypatch):
+def test_load(network, narrow, tmp_path, monkeypatch):
     path = tmp_path / "narrow.keras"
-    model_file.save(narrow.model, path)
+    model_file.save(network, path)
     image, hole = skimage.data.rocket(), rectangles(427, 640, (100, 200, 200, 300))
     expected = narrow.complete(image, hole)
     np.testing.assert_array_equal(Completer.load(path).complete(image, hole), expected)
@@ -268,3 +240,130 @@ def test_files_keep_the_known_pixels(narrow, tmp_path):
         result = images.read_image(path)
         assert result.shape == (40, 50, channels) and result.dtype == dtype
         np.testing.assert_array_equal(result[~hole], photo(40, 50, channels, dtype)[~hole])
+
+
+def smooth(height, width):
+    """Photo-like float image: a few long waves in each channel."""
+    y, x = np.mgrid[:height, :width] / 100
+    return np.stack([0.5 + 0.4 * np.sin(k + y * (1 + k / 3) + x) for k in range(3)], axis=-1).astype(np.float32)
+
+
+def test_batch_norm_is_folded_and_the_values_stay(network, narrow):
+    """Folding rounds a little differently, on a network as rough as this one too."""
+    assert len(narrow.model.layers) < len(network.layers)
+    image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
+    np.testing.assert_allclose(narrow.complete(image, hole)[hole], whole_image(network, image, hole)[hole], atol=1e-4)
+
+
+def test_reduced_result_is_that_of_the_reduced_image(narrow):
+    """At scale 0.5 the hole gets what the network makes of the halved image, enlarged again."""
+    image, hole = smooth(240, 320), rectangles(240, 320, (60, 80, 160, 200))
+    half = image.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
+    small = whole_image(narrow.model, half, hole[::2, ::2])
+    small = np.where(hole[::2, ::2, None], small, half)
+    result = narrow.complete(image, hole, scale=0.5)
+    np.testing.assert_array_equal(result[~hole], image[~hole])
+    enlarged = cv2.resize(small, (320, 240), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    np.testing.assert_allclose(result[hole], enlarged[hole], atol=1e-5)
+
+
+def test_auto_scale_reduces_only_holes_much_larger_than_those_of_the_training(network):
+    image, narrow = smooth(400, 500), Completer(network, trained_hole_px=(12, 16))
+    small, large = (20, 20, 34, 200), (200, 100, 280, 164)
+    for boxes, scale in (([small], 1), ([large], 16 / 64)):
+        hole = rectangles(400, 500, *boxes)
+        expected = Completer(network).complete(image, hole, scale=scale)
+        if scale == 1:
+            np.testing.assert_array_equal(narrow.complete(image, hole), expected)
+        else:
+            with pytest.warns(HoleSizeWarning, match=r"64 px thick, .* holes of 12 to 16 px: completed at 0\.25 of"):
+                result = narrow.complete(image, hole)
+            np.testing.assert_array_equal(result, expected)
+    # Both at once: each hole in its own way.
+    hole = rectangles(400, 500, small, large)
+    with pytest.warns(HoleSizeWarning):
+        result = narrow.complete(image, hole)
+    whole, reduced = (Completer(network).complete(image, hole, scale=scale) for scale in (1, 16 / 64))
+    np.testing.assert_allclose(result[20:34, 20:200], whole[20:34, 20:200], atol=1e-5)
+    np.testing.assert_array_equal(result[200:280, 100:164], reduced[200:280, 100:164])
+
+
+def test_slightly_larger_holes_are_warned_of_and_completed_at_full_resolution(network):
+    image, hole = smooth(80, 90), rectangles(80, 90, (10, 10, 28, 50))
+    with pytest.warns(HoleSizeWarning, match="18 px thick, .* 12 to 16 px: completed at full resolution"):
+        result = Completer(network, (12, 16)).complete(image, hole)
+    np.testing.assert_array_equal(result, Completer(network).complete(image, hole))
+    with pytest.warns(HoleSizeWarning, match="completed at full resolution"):
+        Completer(network, (12, 16)).complete(image, rectangles(80, 90, (10, 10, 70, 80)), scale=1)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 0.9])
+@pytest.mark.parametrize("size", AWKWARD_SIZES)
+def test_every_scale_keeps_the_known_pixels(narrow, size, scale):
+    image = photo(*size, 4, np.uint16)
+    hole = np.random.default_rng(0).random(size) < 0.9  # hardly anything is known
+    hole.flat[0], hole.flat[-1] = True, False
+    result = narrow.complete(image, hole, scale=scale)
+    np.testing.assert_array_equal(result[~hole], image[~hole])
+    assert (result[hole][:, 3] == 65535).all()
+
+
+def test_a_hole_larger_than_one_pass_is_completed_in_parts(narrow, monkeypatch):
+    image, hole = photo(120, 1500), rectangles(120, 1500, (20, 30, 90, 1450))
+    expected = whole_image(narrow.model, image, hole)
+    monkeypatch.setattr(windows, "MAX_PASS_PX", 120 * 500)
+    np.testing.assert_allclose(narrow.complete(image, hole)[hole], expected[hole], atol=1e-5)
+
+
+def test_mask_options(narrow):
+    image, hole = photo(40, 60), rectangles(40, 60, (10, 20, 20, 30))
+    expected = narrow.complete(image, hole)
+    np.testing.assert_array_equal(narrow.complete(image, ~hole, invert_mask=True), expected)
+    np.testing.assert_array_equal(narrow.complete(image, hole[::2, ::2], resize_mask=True), expected)
+    grown = narrow.complete(image, rectangles(40, 60, (12, 22, 18, 28)), mask_dilate=3)
+    changed = (grown != image).any(axis=-1)
+    assert changed[12:18, 19].all() and changed[9, 22:28].all() and not changed[9, 19] and not changed[:, 18].any()
+    rgba = np.concatenate([image, np.where(hole, 0.49, 0.5)[..., None].astype(np.float32)], axis=-1)
+    np.testing.assert_array_equal(narrow.complete(rgba, "alpha")[..., :3], expected)
+
+
+def test_files_in_place_of_arrays(narrow, tmp_path):
+    image, hole = photo(40, 60, dtype=np.uint8), rectangles(40, 60, (10, 20, 20, 30))
+    images.write_image(tmp_path / "photo.png", image)
+    images.write_image(tmp_path / "mask.png", np.where(hole, 255, 0).astype(np.uint8))
+    expected = narrow.complete(image, hole)
+    np.testing.assert_array_equal(narrow(tmp_path / "photo.png", str(tmp_path / "mask.png")), expected)
+    narrow.complete_file(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "sub" / "out.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "sub" / "out.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"scale": 0}, r"scale: expected 'auto' or a number in \(0, 1\], found 0"),
+        ({"scale": 1.5}, "found 1.5"),
+        ({"scale": "big"}, "found 'big'"),
+        ({"postprocess": "blur"}, "postprocess: expected one of none, poisson, found 'blur'"),
+        ({"mask_dilate": -1}, "mask_dilate: expected 0 px or more, found -1"),
+    ],
+)
+def test_bad_options_are_refused(narrow, options, match):
+    with pytest.raises(ValueError, match=match):
+        narrow.complete(photo(8, 8), rectangles(8, 8, (2, 2, 4, 4)), **options)
+
+
+def test_the_trained_range_comes_with_the_file(network, tmp_path):
+    for notes, expected in (
+        ({"hole_min_px": 96, "hole_max_px": 128}, (96, 128)),
+        ({}, None),
+        ({"hole_min_px": "96", "hole_max_px": 128}, None),
+        ({"hole_min_px": 96, "hole_max_px": -1}, None),
+    ):
+        model_file.save(network, tmp_path / "m.keras", notes)
+        assert Completer.load(tmp_path / "m.keras").trained_hole_px == expected
+
+
+def test_the_package_has_it():
+    from glcic_tf import Completer as exported
+
+    assert exported is Completer

@@ -1,16 +1,20 @@
 """images: files of every kind against Pillow, which reads and writes them independently of OpenCV."""
 
 import struct
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from glcic_tf import images
 from glcic_tf.errors import UserError
+from glcic_tf.image_headers import Metadata
 
 HEIGHT, WIDTH = 19, 33
 
@@ -51,6 +55,8 @@ def pictures():
     yield "rgba.png", rgba, {}, 4
     yield "grey_alpha.png", rgba.convert("LA"), {}, 4
     yield "transparent_palette.png", palette, {"transparency": 3}, 4
+    yield "transparent_colour.png", rgb, {"transparency": tuple(smooth()[3, 4].tolist())}, 4
+    yield "transparent_grey.png", grey, {"transparency": 50}, 1
     yield "rgb.webp", rgb, {}, 3
     yield "lossy.webp", rgb, {"lossless": False, "quality": 95}, 3
     yield "rgba.WEBP", rgba, {}, 4
@@ -106,14 +112,190 @@ def test_exif_turn_keeps_alpha_and_depth(tmp_path):
     np.testing.assert_array_equal(images.read_image(path), smooth(4).swapaxes(0, 1)[:, ::-1])
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_exif_orientation_in_both_byte_orders(order):
-    mark = {"<": b"II", ">": b"MM"}[order]
-    tags = mark + struct.pack(order + "HIH", 42, 8, 2)
-    tags += struct.pack(order + "HHII", 0x0100, 4, 1, 7) + struct.pack(order + "HHIHH", 0x0112, 3, 1, 8, 0)
-    assert images._exif_orientation(tags) == 8
-    for length in range(len(tags) - 4):
-        assert images._exif_orientation(tags[:length]) == 1
+def png(header, rows, *chunks):
+    """A PNG file by hand: `rows` is what is compressed, `chunks` stand before it."""
+    chunks = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(1, 0), (3, 2), (4, 6)])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_interlaced_png(tmp_path, channels, colour_type, depth):
+    dtype = np.dtype(f">u{depth // 8}")
+    image = np.random.default_rng(0).integers(0, 2**depth, (HEIGHT, WIDTH, channels)).astype(dtype)
+    passes = [(0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)]
+    parts = [image[y::dy, x::dx] for y, dy, x, dx in passes]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 1)
+    (tmp_path / "x.png").write_bytes(png(header, rows))
+    result = images.read_image(tmp_path / "x.png")
+    assert result.dtype == dtype.newbyteorder("=")
+    np.testing.assert_array_equal(result, image)
+
+
+def test_png_gamma_leaves_the_pixels_alone(tmp_path):
+    rows = b"".join(b"\0" + row.tobytes() for row in smooth())
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 2, 0, 0, 0)
+    colours = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    (tmp_path / "x.png").write_bytes(png(header, rows, (b"gAMA", struct.pack(">I", 100000)), (b"cHRM", colours)))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "x.png"), smooth())
+    np.testing.assert_array_equal(images.read_photo(tmp_path / "x.png"), smooth())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
+    frames = [Image.fromarray(smooth() // part) for part in (1, 2, 3)]
+    saved(tmp_path / f"x{suffix}", frames[0], save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(images.read_image(tmp_path / f"x{suffix}")[..., :3], smooth())
+    np.testing.assert_array_equal(images.read_photo(tmp_path / f"x{suffix}"), smooth())
+
+
+def test_exif_as_text_of_older_programs(tmp_path):
+    """ImageMagick wrote EXIF to PNG as a text of hexadecimal digits; Pillow follows it."""
+    text = PngInfo()
+    content = exif(6).tobytes()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(content):8d}\n{content.hex()}\n", zip=True)
+    path = saved(tmp_path / "x.png", Image.fromarray(smooth()), pnginfo=text)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    np.testing.assert_array_equal(images.read_photo(path), expected)
+    np.testing.assert_array_equal(images.read_image(path), expected)
+
+
+def profile(space=b"RGB ", length=0):
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = (made[:16] + space + made[20:]).ljust(length, b"\0")
+    return struct.pack(">I", len(made)) + made[4:]
+
+
+def rich(path, picture, orientation=1, icc=None, **settings):
+    """Save with a date, a camera, a place, a profile and XMP."""
+    tags = exif(orientation)
+    tags[0x0110], tags[0x0132] = "Camera", "2024:05:06 07:08:09"
+    tags[0x8825] = {1: "N", 2: (52.0, 31.0, 12.25)}
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="{orientation}"/></x:xmpmeta>'
+    settings |= {"exif": tags, "icc_profile": icc or profile()}
+    if path.suffix == ".png":
+        settings["pnginfo"] = PngInfo()
+        settings["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp)
+    elif path.suffix != ".jpg":
+        settings["xmp"] = xmp.encode()
+    saved(path, picture, **settings)
+    if path.suffix == ".jpg":
+        segment = b"http://ns.adobe.com/xap/1.0/\0" + xmp.encode()
+        data = path.read_bytes()
+        path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment + data[2:])
+    return path
+
+
+def carried(path):
+    """EXIF tags, place, profile and XMP as Pillow reads them."""
+    with Image.open(path) as picture:
+        picture.load()
+        tags = picture.getexif()
+        found = {tag: value for tag, value in tags.items() if tag != 0x8825}
+        return found, dict(tags.get_ifd(0x8825)), picture.info.get("icc_profile"), picture.info.get("xmp")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp"])
+def test_metadata_survives_upright(tmp_path, source, orientation):
+    path = rich(tmp_path / f"in{source}", Image.fromarray(smooth()), orientation)
+    tags, place, icc, xmp = carried(path)
+    assert tags[0x0112] == orientation and len(tags) == 3 and place and icc
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    image, metadata = images.read_image_and_metadata(path)
+    np.testing.assert_array_equal(image, upright)
+    np.testing.assert_array_equal(images.read_image(path), upright)
+    for suffix in (".jpg", ".jpeg", ".png", ".webp"):
+        images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
+        result = carried(tmp_path / f"out{suffix}")
+        assert result == (tags | {0x0112: 1}, place, icc, xmp.replace(b'"%d"' % orientation, b'"1"')), suffix
+        pixels = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"out{suffix}")))
+        assert np.abs(pixels.astype(int) - upright).max() <= (9 if suffix in (".jpg", ".jpeg") else 0)
+        again = images.read_image_and_metadata(tmp_path / f"out{suffix}")[1]
+        assert again == metadata
+    images.write_image(tmp_path / "out.bmp", image, metadata=metadata)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.bmp")), upright)
+
+
+@pytest.mark.parametrize("suffix", images.PHOTO_SUFFIXES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channels, dtype):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype, endpoint=True)
+    metadata = images.read_image_and_metadata(rich(tmp_path / "in.webp", Image.fromarray(smooth())))[1]
+    images.write_image(tmp_path / f"without{suffix}", image)
+    images.write_image(tmp_path / f"with{suffix}", image, metadata=metadata)
+    result = images.read_image(tmp_path / f"with{suffix}")
+    np.testing.assert_array_equal(result, images.read_image(tmp_path / f"without{suffix}"))
+    assert images.read_image_and_metadata(tmp_path / f"without{suffix}")[1] == Metadata()
+    if suffix == ".png":
+        np.testing.assert_array_equal(result, image)
+
+
+def test_long_profiles_survive(tmp_path):
+    icc = profile(length=200_000)
+    path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()), icc=icc)
+    image, metadata = images.read_image_and_metadata(path)
+    for suffix in (".jpg", ".png", ".webp"):
+        images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
+        assert carried(tmp_path / f"out{suffix}")[2] == icc, suffix
+
+
+def test_a_profile_of_other_colours_is_left_out(tmp_path):
+    cases = [("CMYK", b"CMYK", ".jpg", False), ("L", b"GRAY", ".jpg", True), ("L", b"GRAY", ".webp", False)]
+    for mode, space, suffix, stays in [*cases, ("RGB", b"GRAY", ".jpg", False), ("RGB", b"RGB ", ".jpg", True)]:
+        icc = profile(space)
+        path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()).convert(mode), icc=icc)
+        image, metadata = images.read_image_and_metadata(path)
+        images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
+        tags, _, result, xmp = carried(tmp_path / f"out{suffix}")
+        assert result == (icc if stays else None), (mode, space, suffix)
+        assert tags[0x0110] == "Camera" and xmp
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_damaged_metadata_does_not_keep_a_photo_from_being_read(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    tags, icc = exif(1).tobytes(), profile()
+    for _ in range(40):
+        bad = [bytearray(tags[: rng.integers(6, len(tags))]), bytearray(icc[: rng.integers(1, len(icc))])]
+        for blob in bad:
+            blob[rng.integers(len(blob))] = rng.integers(256)
+        settings = {"exif": bytes(bad[0]), "icc_profile": bytes(bad[1])}
+        path = saved(tmp_path / f"in{suffix}", Image.fromarray(smooth()), **settings)
+        image, metadata = images.read_image_and_metadata(path)
+        assert image.size == smooth().size
+        images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
+        np.testing.assert_array_equal(images.read_image(tmp_path / f"out{suffix}"), image)
+
+
+def memory_peak(call):
+    """Bytes that `call` holds at most beyond what was there before, in NumPy arrays and Python objects."""
+    tracemalloc.start()
+    try:
+        kept = call()
+        return tracemalloc.get_traced_memory()[1], kept
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint8), (4, np.uint8), (3, np.uint16)])
+def test_large_photos_are_copied_as_little_as_possible(tmp_path, channels, dtype):
+    image = np.zeros((1500, 1000, channels), dtype)
+    path, turned = tmp_path / "large.png", tmp_path / "turned.png"
+    peak, _ = memory_peak(lambda: images.write_image(path, image))
+    assert peak < (0.1 if channels == 1 else 1.1) * image.nbytes
+    peak, _ = memory_peak(lambda: images.write_image(tmp_path / "large.jpg", image))
+    assert peak < (0.1 if channels == 1 else 1.4) * image.size  # a strip is widened to 32 bit
+    peak, read = memory_peak(lambda: images.read_image(path))
+    assert peak < 1.1 * image.nbytes and read.shape == image.shape
+    images.write_image(turned, image, metadata=Metadata(exif=exif(6).tobytes()[6:]))
+    peak, read = memory_peak(lambda: images.read_image(turned))
+    assert peak < 2.1 * image.nbytes and read.shape[:2] == (1000, 1500)
+    peak, _ = memory_peak(lambda: images.read_mask(path))
+    assert peak < 1.1 * image.nbytes + image[..., 0].nbytes + image[..., 0].size
 
 
 def test_sample_photo():
@@ -145,6 +327,32 @@ def mask_pictures():
     yield "grey_alpha", Image.fromarray(np.dstack([values * 0, values]), "LA"), white
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255], [255, 0, 255]]], np.uint8)
     yield "colours", Image.fromarray(colours), colours @ [0.299, 0.587, 0.114] >= 127.5
+
+
+def test_masks_of_other_kinds(tmp_path):
+    values = np.kron(np.array([[0, 120, 136, 255]], np.uint8), np.ones((16, 16), np.uint8))
+    white, opaque = values >= 128, np.full_like(values, 255)
+    for name, picture in (("x.jpg", Image.fromarray(values)), ("y.jpg", Image.fromarray(values).convert("RGB"))):
+        np.testing.assert_array_equal(images.read_mask(saved(tmp_path / name, picture, quality=95)), white, name)
+    transparent = {"transparency": 0}  # black is see-through
+    one_bit = saved(tmp_path / "one_bit.png", Image.fromarray(white), **transparent)
+    grey = saved(tmp_path / "grey.png", Image.fromarray(values), **transparent)
+    colour = saved(tmp_path / "colour.png", Image.fromarray(values).convert("RGB"), transparency=(255, 255, 255))
+    for path in (one_bit, grey):
+        np.testing.assert_array_equal(images.read_mask(path), white)
+    np.testing.assert_array_equal(images.read_mask(colour), values < 255)  # alpha varies, so alpha counts
+    palette = Image.fromarray(values // 100, "P")
+    palette.putpalette([0, 0, 0, 200, 0, 0, 255, 255, 255])
+    for settings, expected in (({}, values // 100 == 2), ({"transparency": 1}, values // 100 != 1)):
+        path = saved(tmp_path / "palette.png", palette, **settings)
+        np.testing.assert_array_equal(images.read_mask(path), expected)
+    deep = np.dstack([values.astype(np.uint16) * 257] * 3)
+    for alpha, expected in ((opaque, white), (255 - values, ~white)):
+        images.write_image(tmp_path / "deep.png", np.dstack([deep, alpha.astype(np.uint16) * 257]))
+        np.testing.assert_array_equal(images.read_mask(tmp_path / "deep.png"), expected)
+    for suffix in (".bmp", ".webp"):
+        images.write_image(tmp_path / f"x{suffix}", np.dstack([values, values, values, 255 - values]))
+        np.testing.assert_array_equal(images.read_mask(tmp_path / f"x{suffix}"), ~white)
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
@@ -208,23 +416,12 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
     header = struct.pack(">II", 60000, 50000) + bytes([8, 2, 0, 0, 0])
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + bytes(4))
-    with pytest.raises(UserError, match="60000 x 50000 px, 3000 megapixels; at most 268"):
+    with pytest.raises(UserError, match="60000 x 50000 px, 3000 megapixels; at most 268 .* raise --max_megapixels"):
         images.read_photo(path)
     small = saved(tmp_path / "small.png", Image.fromarray(smooth()))
     assert images.read_image(small, max_pixels=HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(UserError, match="33 x 19 px"):
         images.read_image(small, max_pixels=HEIGHT * WIDTH - 1)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 7), (257, 255), (900, 40)])
-def test_size_in_the_header(tmp_path, size):
-    cases = [("a.jpg", {}), ("b.jpg", {"progressive": True, "exif": exif(6)}), ("a.png", {}), ("a.bmp", {})]
-    cases += [("a.webp", {}), ("lossy.webp", {"lossless": False}), ("extended.webp", {"exif": exif(6)})]
-    for name, settings in cases:
-        data = saved(tmp_path / name, Image.new("RGB", size), **settings).read_bytes()
-        assert images._header_size(data) == size[::-1], name
-    assert images._header_size(b"BM" + bytes(12) + struct.pack("<IHH", 12, *size)) == size[::-1]  # of OS/2
-    assert images._header_size(b"BM" + bytes(12) + struct.pack("<Iii", 40, size[0], -size[1])) == size[::-1]  # top down
 
 
 @pytest.mark.parametrize(
@@ -262,12 +459,23 @@ def test_what_a_format_cannot_hold_is_converted(tmp_path):
 
 def test_jpeg_quality(tmp_path):
     sizes = []
-    for quality in (30, images.JPEG_QUALITY, 100):
+    for quality in (1, 30, images.JPEG_QUALITY, 100):
         images.write_image(tmp_path / "x.jpg", smooth(), jpeg_quality=quality)
         sizes.append((tmp_path / "x.jpg").stat().st_size)
     images.write_image(tmp_path / "x.jpg", smooth())
-    assert sizes[0] < sizes[1] < sizes[2]
-    assert (tmp_path / "x.jpg").stat().st_size == sizes[1]
+    assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
+    assert (tmp_path / "x.jpg").stat().st_size == sizes[2]
+
+
+def test_views_are_written_and_left_as_they_are(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (70, 40, 4), dtype=np.uint16)
+    for image in (deep[::-1, ::2], deep[..., :3], deep.swapaxes(0, 1)[..., ::-1], deep[..., 1], deep.view()):
+        before = image.copy()
+        image.flags.writeable = False
+        for suffix in images.PHOTO_SUFFIXES:
+            images.write_image(tmp_path / f"x{suffix}", image)
+        np.testing.assert_array_equal(image, before)
+        np.testing.assert_array_equal(images.read_image(tmp_path / "x.png").reshape(before.shape), before)
 
 
 def test_writing_replaces_and_leaves_nothing_behind(tmp_path):

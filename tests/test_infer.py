@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageCms
 
 import infer as script
 from glcic_tf import images, model_file, scripts
@@ -85,12 +86,24 @@ def test_from_the_command_line(model, loaded, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "infer.py: missing: --image, --mask, --output; see infer.py --help"),
+        ([], "infer.py: missing: --image, --output; see infer.py --help"),
         (["--image=a.png", "--mask=b.png"], "infer.py: missing: --output; see infer.py --help"),
         (["--imag=a.png"], "infer.py: Unknown command line flag 'imag'. Did you mean: image ?; see infer.py --help"),
         (
             ["--image=a", "--mask=b", "--output=c", "d"],
             "infer.py: found 'd', which belongs to no flag; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--scale=2"],
+            "infer.py: flag --scale=2: expected auto or a number in (0, 1]; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--jpeg_quality=0"],
+            "infer.py: flag --jpeg_quality=0: 0 is not an integer in the range [1, 100]; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--postprocess=blur"],
+            "infer.py: flag --postprocess=blur: value should be one of <none|poisson>; see infer.py --help",
         ),
     ],
 )
@@ -144,8 +157,20 @@ def single_mistakes():
     yield "text_mask", {"mask": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
     yield "truncated", {"image": "truncated.jpg"}, r"truncated\.jpg: is broken or incomplete \(42 x 31 px"
     yield "empty", {"image": "empty.jpg"}, r"empty\.jpg: is empty"
-    yield "all_hole", {"mask": "white.png"}, r"white\.png: is white all over"
-    yield "wrong_size", {"mask": "small.png"}, r"small\.png: has 42 x 30 px, but .*photo\.png has 42 x 31 px"
+    yield (
+        "all_hole",
+        {"mask": "white.png"},
+        r"white\.png: leaves nothing known in .*photo\.png; expected white in the hole",
+    )
+    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*--invert_mask"
+    yield (
+        "wrong_size",
+        {"mask": "small.png"},
+        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*--resize_mask",
+    )
+    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a --mask"
+    yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
+    yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
     yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
     yield "suffix", {"output": "out.tiff"}, r"out\.tiff: found '\.tiff'"
     yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
@@ -166,6 +191,8 @@ def test_mistakes_are_one_line_and_leave_no_file(model, tmp_path, changed, match
     write(tmp_path / "photo.png", photo())
     write(tmp_path / "mask.png", hole())
     write(tmp_path / "white.png", np.ones((HEIGHT, WIDTH), bool))
+    write(tmp_path / "black.png", np.zeros((HEIGHT, WIDTH), bool))
+    write(tmp_path / "opaque.png", np.dstack([photo(), np.full((HEIGHT, WIDTH), 128, np.uint8)]))
     write(tmp_path / "small.png", hole()[1:])
     whole = write(tmp_path / "truncated.jpg", photo()).read_bytes()
     (tmp_path / "truncated.jpg").write_bytes(whole[:-100])
@@ -175,7 +202,13 @@ def test_mistakes_are_one_line_and_leave_no_file(model, tmp_path, changed, match
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     named = {"image": "photo.png", "mask": "mask.png", "output": "out.png"} | changed
     with pytest.raises(UserError, match=match) as error:
-        script.infer(**{"model": model} | {flag: tmp_path / name for flag, name in named.items()})
+        script.infer(
+            **{"model": model}
+            | {
+                flag: tmp_path / name if isinstance(name, str) and name != "alpha" else name
+                for flag, name in named.items()
+            }
+        )
     assert "\n" not in str(error.value)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
@@ -187,7 +220,7 @@ def test_too_little_memory_is_one_line(model, loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(loaded, "_network", network)
     image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
     with pytest.raises(
-        UserError, match=r"photo\.png: a hole needs 44 x 32 px to be passed at once, too much for the mem"
+        UserError, match=r"photo\.png: the surroundings of its holes are too much for the memory\. Make the photo sma"
     ):
         script.infer(image, mask, tmp_path / "new" / "out.png", model)
     assert files(tmp_path) == ["mask.png", "photo.png"] and not (tmp_path / "new").exists()
@@ -199,6 +232,63 @@ def test_overwrite(model, tmp_path):
     result = images.read_image(image)
     np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
     assert (result[hole()] != photo()[hole()]).any()
+
+
+def test_flags_reach_the_completer(model, loaded, tmp_path):
+    """Through the script as typed: a black-is-hole mask of half the size, drawn too tightly."""
+    inside = np.zeros((2 * HEIGHT, 2 * WIDTH), bool)
+    inside[20:36, 24:56] = True
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", ~inside)
+    flags = ["--image=photo.png", "--mask=mask.png", "--invert_mask", "--resize_mask", "--mask_dilate=2", "--scale=0.5"]
+    flags += ["--postprocess=poisson", "--output=out.png", "--model", model]
+    done = run_script(*flags, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    options = {"invert_mask": True, "resize_mask": True, "mask_dilate": 2, "scale": 0.5, "postprocess": "poisson"}
+    expected = loaded.complete(photo(), ~inside, **options)
+    result = images.read_image(tmp_path / "out.png")
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert (result != photo()).any(axis=-1)[9, 14]  # grown beyond row 10
+
+
+def test_transparent_pixels_are_the_hole_without_a_mask(model, tmp_path):
+    cut_out = np.dstack([photo(), np.where(hole(), 0, 255).astype(np.uint8)])
+    write(tmp_path / "photos" / "cut_out.png", cut_out)
+    write(tmp_path / "photos" / "whole.png", photo())
+    assert script.infer(tmp_path / "photos", "alpha", tmp_path / "done", model) == 1
+    result = images.read_image(tmp_path / "done" / "cut_out.png")
+    np.testing.assert_array_equal(result[~hole()], cut_out[~hole()])
+    assert (result[..., 3] == 255).all() and files(tmp_path / "done") == ["cut_out.png"]
+
+
+def test_large_holes_are_named(model, loaded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loaded, "trained_hole_px", (4, 6))
+    image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
+    script.infer(image, mask, tmp_path / "out.png", model)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "photo.png: a hole is 12 px thick, but the network was trained on holes of 4 to 6 px: completed at 0.5" in line
+    )
+
+
+def test_metadata_and_jpeg_quality(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    Image.fromarray(photo()).save(
+        tmp_path / "photo.jpg",
+        exif=exif,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
+    mask = write(tmp_path / "mask.png", np.rot90(hole(), -1))
+    sizes = []
+    for quality in (20, 95):
+        script.infer(tmp_path / "photo.jpg", mask, tmp_path / "out.jpg", model, overwrite=True, jpeg_quality=quality)
+        sizes.append((tmp_path / "out.jpg").stat().st_size)
+    assert sizes[0] < sizes[1]
+    with Image.open(tmp_path / "out.jpg") as result:
+        assert result.size == (HEIGHT, WIDTH)  # upright
+        assert result.getexif()[0x0112] == 1 and result.getexif()[0x010F] == "camera"
+        assert result.info["icc_profile"]
 
 
 def test_folders(model, tmp_path, capsys):

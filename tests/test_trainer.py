@@ -18,6 +18,7 @@ import train as train_script
 from configs import default, tiny
 from glcic_tf import model_file, schedule, trainer
 from glcic_tf.checkpoints import Checkpoints
+from glcic_tf.completer import Completer
 from glcic_tf.errors import UserError
 
 ROOT = Path(train_script.__file__).parent
@@ -103,6 +104,18 @@ def test_model_file_is_the_network_of_the_checkpoint(finished):
     for variable in model.variables:
         key = f"completion/{variable.path.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
         np.testing.assert_array_equal(variable.numpy(), stored[key], err_msg=key)
+
+
+def test_run_ends_with_a_saved_model(finished):
+    """It gives the pixels that infer.py gives with the model file of the last phase."""
+    loaded = tf.saved_model.load(finished / "savedmodel")
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (40, 50, 3), np.uint8), np.zeros((40, 50), np.uint8)
+    mask[10:20, 10:30] = 255
+    inputs = {"image": tf.constant(image[None]), "mask": tf.constant(mask[None, ..., None])}
+    completed = loaded.signatures["serving_default"](**inputs)["completed"][0].numpy()
+    expected = Completer.load(finished / "joint.keras").complete(image, mask, scale=1)
+    assert np.abs(completed.astype(int) - expected).max() <= 1
 
 
 def test_phases_one_after_the_other_equal_all_at_once(photos, tmp_path, finished):
