@@ -6,7 +6,6 @@
 A run that was stopped goes on when the same command is given again.
 """
 
-import logging
 import sys
 
 import absl.logging
@@ -14,7 +13,6 @@ from absl import flags
 
 try:
     from ml_collections import config_flags
-    from tqdm import tqdm
 
     from glcic_tf import config_file, scripts
     from glcic_tf.errors import UserError
@@ -24,18 +22,8 @@ except ImportError as error:  # another Keras backend is asked for, or a package
 FLAGS = flags.FLAGS
 
 
-class _AboveProgressBar(logging.Handler):
-    def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
 def main():
-    handler = _AboveProgressBar()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logger = logging.getLogger("glcic_tf")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    scripts.log_to_stderr()
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes every checkpoint's internals there
     with scripts.quiet_start():  # from here on it takes seconds
         from glcic_tf import trainer

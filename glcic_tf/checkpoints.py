@@ -62,7 +62,7 @@ class Checkpoints:
         path = str(self.folder / f"{_PREFIX}{int(state.step.numpy())}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **_parts(state)).write(path)
+            tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **parts(state)).write(path)
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
                 f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
@@ -95,10 +95,10 @@ class Checkpoints:
             try:
                 stored = {key.split("/", 1)[0] for key, _ in tf.train.list_variables(path)}
                 # A run that did not scale its loss so far starts with a fresh scale.
-                parts = {
-                    name: part for name, part in _parts(state).items() if name in stored or "loss_scale" not in name
+                wanted = {
+                    name: part for name, part in parts(state).items() if name in stored or "loss_scale" not in name
                 }
-                status = tf.train.Checkpoint(**parts).read(path)
+                status = tf.train.Checkpoint(**wanted).read(path)
                 status.assert_existing_objects_matched().expect_partial()
             except (tf.errors.OpError, ValueError, RuntimeError, AssertionError) as error:
                 raise _unreadable(path, error) from error
@@ -111,18 +111,18 @@ def _unreadable(path, error):
     )
 
 
-def _parts(state):
-    """What a checkpoint holds, by name: dicts of variables by name, and the step."""
-    parts = {"step": state.step, "completion": _named(state.completion.variables)}
+def parts(state):
+    """Return all that training changes: tf.Variables by name in dicts by name of the part, and the step."""
+    found = {"step": state.step, "completion": _named(state.completion.variables)}
     if state.discriminator is not None:
-        parts["discriminator"] = _named(state.discriminator.variables)
+        found["discriminator"] = _named(state.discriminator.variables)
     for name, optimizer in state.optimizers().items():
         # The first part of the path counts the optimisers that the process has made.
-        parts[name] = _named(precision.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
+        found[name] = _named(precision.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
         scale = precision.loss_scale_variables(optimizer)
         if scale:
-            parts[f"{name}_loss_scale"] = {key: variable.value for key, variable in scale.items()}
-    return parts
+            found[f"{name}_loss_scale"] = {key: variable.value for key, variable in scale.items()}
+    return found
 
 
 def _named(variables, name=lambda path: path):

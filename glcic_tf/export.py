@@ -4,19 +4,14 @@ The graph does what `completer` does at full resolution, with one window around 
 Keras and without this package, in TensorFlow Serving for example.
 """
 
-import contextlib
 import json
-import os
-import shutil
-import threading
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from glcic_tf import files, folding, model_file
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.errors import first_line
 from glcic_tf.networks import MARGIN_PX, STRIDE
 
 SIGNATURE = "serving_default"  # what TensorFlow Serving calls unless told otherwise
@@ -50,11 +45,14 @@ def savedmodel(model, output, fold=True, overwrite=False, metadata=None):
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__}
     notes = {"made_with": versions, "fold_batch_norm": bool(fold), "model": metadata or {}}
     notes = json.dumps(notes, indent=1, sort_keys=True)
-    with _replacing_folder(output, overwrite) as temporary:
+    with files.replacing_folder(output, overwrite, "a SavedModel", "saved_model.pb", _MEMBERS) as temporary:
         network = folding.fold_batch_norm(model) if fold else model_file.float32_copy(model)
         module = tf.Module()
         module.weights = [variable.value for variable in network.variables]  # the graph's, to be saved
-        tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: serving_function(network)})
+        try:
+            tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: serving_function(network)})
+        except tf.errors.OpError as error:
+            raise OSError(0, first_line(error)) from error
         (temporary / NOTES_FILE).parent.mkdir()
         (temporary / NOTES_FILE).write_text(notes, encoding="utf-8")
         with tf.io.TFRecordWriter(str(temporary / WARMUP_FILE)) as writer:
@@ -123,49 +121,6 @@ def _window(has_hole, side):
 
 def _round_up(side):
     return -(-side // STRIDE) * STRIDE
-
-
-@contextlib.contextmanager
-def _replacing_folder(output, overwrite):
-    """Yield an empty folder beside `output`, and rename it to `output` if all went well; else nothing is left of it.
-
-    Raises:
-        UserError: `output` may not be replaced, or the place cannot be written.
-    """
-    target = Path(output).resolve()  # through links and "."
-    temporary = target.parent / f".{os.getpid()}-{threading.get_ident()}.part"
-    old = temporary.with_suffix(".old")
-    try:
-        _check_replaceable(output, target, overwrite)
-        files.make_folder(target.parent)
-        temporary.mkdir()
-        try:
-            yield temporary
-            if target.exists():
-                target.rename(old)
-            temporary.rename(target)
-        finally:
-            if old.exists() and not target.exists():
-                old.rename(target)
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"{output}: cannot be written ({reason}); choose another place.") from error
-
-
-def _check_replaceable(output, target, overwrite):
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{output}: is a file; expected the name of a folder to write; choose another.")
-    names = sorted(path.name for path in target.iterdir())
-    if names and not overwrite:
-        raise UserError(f"{output}: exists already; add --overwrite to replace it, or choose another --output.")
-    if names and not {"saved_model.pb"} <= set(names) <= _MEMBERS:
-        raise UserError(
-            f"{output}: holds {', '.join(names[:3])} and is more than a SavedModel, or none; choose another --output."
-        )
 
 
 def _warmup_request():

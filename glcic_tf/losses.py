@@ -5,7 +5,7 @@ The mean over the examples is taken by the training step, which knows the global
 
 import tensorflow as tf
 
-ADVERSARIAL_FORMS = ("minimax", "non_saturating")
+from glcic_tf.specs import ADVERSARIAL_FORMS
 
 
 def completion_loss(completed, images, mask, known_weight=0.0):

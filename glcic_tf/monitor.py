@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from glcic_tf import geometry, images, metrics, pictures, precision
+from glcic_tf import geometry, images, metrics, pictures, precision, random_streams
 from glcic_tf.errors import UserError
+from glcic_tf.training_holes import draw_hole
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Validation:
     """Fixed photos with fixed holes, completed now and then to see how far training is.
 
     Args:
-        photos: a data.Photos; the central square of each is used; those that cannot be decoded are left out.
+        photos: an examples.Photos; the central square of each is used; those that cannot be decoded are left out.
         state: the TrainState whose network completes them.
         stage: the stage whose sizes and holes they are shown at.
         seed: of the holes.
@@ -125,9 +126,8 @@ class Validation:
             if photos.read(index) is None:
                 continue
             crops.append(photos.crop(index, size, size, (0.5, 0.5)))
-            masks.append(
-                geometry.draw_hole(geometry.fold_in(tf.constant([seed, 2]), index), size, stage.hole)[0].numpy()
-            )
+            rng = random_streams.stream(seed, random_streams.VALIDATION_HOLE, index)
+            masks.append(draw_hole(rng, size, stage.hole)[0].astype(np.float32))
         if not crops:
             raise UserError(
                 f"{photos.paths[0].parent}: none of the {len(photos.paths)} validation photos can be decoded."

@@ -3,9 +3,7 @@
 import dataclasses
 
 from glcic_tf.errors import UserError, first_line
-from glcic_tf.geometry import HOLE_KINDS, HoleSpec
-from glcic_tf.losses import ADVERSARIAL_FORMS
-from glcic_tf.precision import OPTIMIZERS, POLICIES, SCHEDULES, OptimizerSpec
+from glcic_tf.specs import ADVERSARIAL_FORMS, HOLE_KINDS, OPTIMIZERS, POLICIES, SCHEDULES, HoleSpec, OptimizerSpec
 
 PHASES = ("completion", "discriminator", "joint")
 # Fields that say how it runs and what is kept and shown, not what is trained: a resumed run may change them.

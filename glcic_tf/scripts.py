@@ -1,6 +1,7 @@
 """What the scripts share: flags, errors as one line each, and work on many files."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -87,6 +88,21 @@ def quiet_start():
             os.close(kept)
             held.seek(0)
             sys.stderr.writelines(line for line in held if not _START_UP_NOTICE.match(line))
+
+
+class _AboveProgressBar(logging.Handler):
+    def emit(self, record):
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def log_to_stderr():
+    """Show what the package logs, with the time, above a progress bar."""
+    handler = _AboveProgressBar()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("glcic_tf")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def say(message):

@@ -7,7 +7,7 @@ sums over the replicas are means over the batch.
 import keras
 import tensorflow as tf
 
-from glcic_tf import geometry, losses, networks, precision
+from glcic_tf import geometry, initial_weights, losses, networks, precision
 
 METRICS = {
     "completion": ("completion_loss", "known_loss"),
@@ -41,10 +41,10 @@ class TrainState:
         self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
         self.completion_optimizer = self.completion_stage = None
         with strategy.scope():
-            keras.utils.set_random_seed(config.seed)
             self.completion = networks.completion_network(
                 config.width, mean_pixel, synchronized=self._synchronized, dtype=config.precision
             )
+            _draw_weights(self.completion, config.seed)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
     @property
@@ -74,10 +74,8 @@ class TrainState:
             )
 
     def _build_discriminator(self, stage):
-        # A seed of its own: D's first weights must not depend on whether the run was interrupted before.
-        keras.utils.set_random_seed(self.config.seed + 1 + stage.index)
         d = self.config.discriminator
-        return networks.context_discriminator(
+        network = networks.context_discriminator(
             stage.image_size,
             stage.patch_size,
             d.width,
@@ -88,6 +86,8 @@ class TrainState:
             synchronized=self._synchronized,
             dtype=self.config.precision,
         )
+        _draw_weights(network, discriminator_seed(self.config.seed, stage))
+        return network
 
     def _optimizer(self, spec, variables, old):
         new = precision.make_optimizer(spec, self.config.precision, variables)
@@ -107,6 +107,17 @@ class TrainState:
         """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
         scales = [precision.loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
         return min((float(s.numpy()) for s in scales if s is not None), default=None)
+
+
+def discriminator_seed(seed, stage):
+    """Seed of the first weights of the D that is built for a stage; they depend on nothing that came before."""
+    return seed + 1 + stage.index
+
+
+def _draw_weights(network, seed):
+    for variable in network.variables:
+        if not variable.path.startswith("mean_pixel/"):  # no weight, but a measurement
+            variable.assign(initial_weights.draw(variable.path, tuple(variable.shape), seed))
 
 
 def completion_step(state, stage, batch, known_weight):
@@ -204,8 +215,40 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
     waiting for input (0 unless `time_input`: TensorFlow refuses to read a clock when its ops are to be deterministic);
     and `bad_step`, int64, the run's first step whose loss was not finite, -1 if there was none.
     """
-    strategy = state.strategy
-    names = METRICS[stage.phase]
+    strategy, advance, start = state.strategy, *make_advance(state, stage, jit_compile)
+
+    def now(after):
+        with tf.control_dependencies(after):
+            return tf.timestamp() if time_input else tf.constant(0.0, tf.float64)
+
+    def one_step(iterator, waited, results):
+        begin = now(tf.nest.flatten(results)[:1])  # not before the last step is done
+        with tf.control_dependencies([begin]):
+            batch = iterator.get_next()
+        waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
+        return waited, advance(batch, results)
+
+    # The loop is spelled out, as AutoGraph cannot make one of a Python loop on every version of Python.
+    @tf.function(autograph=False)
+    def loop(iterator, n):
+        _, (waited, results) = tf.while_loop(
+            lambda i, _: i < n,
+            lambda i, carried: (i + 1, one_step(iterator, *carried)),
+            (tf.constant(0), (tf.constant(0.0, tf.float64), start())),
+            parallel_iterations=1,
+        )
+        return means(results, n) | {"waited": waited}
+
+    return loop
+
+
+def make_advance(state, stage, jit_compile=False):
+    """Make the two parts of a loop over a stage's steps: `advance(batch, results) -> results` and `start() -> results`.
+
+    `advance` does one step on the strategy, with all that changes from step to step. Results are the sums of
+    METRICS[phase] over the steps so far and the bad step, see `make_loop`; `means` makes a dict of them.
+    """
+    strategy, names = state.strategy, METRICS[stage.phase]
 
     def replica_step(batch, known_weight):
         return STEPS[stage.phase](state, stage, batch, known_weight)
@@ -225,36 +268,24 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
             rate = precision.learning_rate(specs[name], state.step - stage.start, stage.steps)
             precision.inner(optimizer).learning_rate.assign(rate)
 
-    def now(after):
-        with tf.control_dependencies(after):
-            return tf.timestamp() if time_input else tf.constant(0.0, tf.float64)
-
-    def one_step(iterator, totals, waited, bad_step):
-        begin = now([totals[names[0]]])  # not before the last step is done
-        with tf.control_dependencies([begin]):
-            batch = iterator.get_next()
-        waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
+    def advance(batch, results):
+        totals, bad_step = results
         set_learning_rates()
         parts = strategy.run(replica_step, args=(batch, known_weight()))
         parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
         parts = {name: tf.cast(value, tf.float32) for name, value in parts.items()}
         finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
         bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
-        totals = {name: totals[name] + parts[name] for name in names}
         state.step.assign_add(1)
-        return totals, waited, bad_step
+        return {name: totals[name] + parts[name] for name in names}, bad_step
 
-    # The loop is spelled out, as AutoGraph cannot make one of a Python loop on every version of Python.
-    @tf.function(autograph=False)
-    def loop(iterator, n):
-        start = {name: tf.constant(0.0) for name in names}, tf.constant(0.0, tf.float64), tf.constant(-1, tf.int64)
-        _, (totals, waited, bad_step) = tf.while_loop(
-            lambda i, _: i < n,
-            lambda i, results: (i + 1, one_step(iterator, *results)),
-            (tf.constant(0), start),
-            parallel_iterations=1,
-        )
-        result = {name: total / tf.cast(n, tf.float32) for name, total in totals.items()}
-        return result | {"waited": waited, "bad_step": bad_step}
+    def start():
+        return {name: tf.constant(0.0) for name in names}, tf.constant(-1, tf.int64)
 
-    return loop
+    return advance, start
+
+
+def means(results, n):
+    """Return the results of n steps as a dict: means of the metrics, and `bad_step`."""
+    totals, bad_step = results
+    return {name: total / tf.cast(n, tf.float32) for name, total in totals.items()} | {"bad_step": bad_step}

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import data, devices, export, files, model_file, precision, schedule, steps
+from glcic_tf import data, devices, export, files, model_file, photo_folder, precision, schedule, steps
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.monitor import Monitor, Validation, Window
@@ -49,7 +49,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         raise UserError("config.precision=mixed_float16: TPUs have no float16; use mixed_bfloat16.")
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError("config.jit_compile: works with one replica only; unset it, or choose another --strategy.")
-    run = _Run(config, stages, strategy, Path(workdir))
+    run = Run(config, stages, strategy, Path(workdir))
     todo = run.stages_to_do(phase)
     if not todo:
         _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
@@ -58,7 +58,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         global _deterministic
         _deterministic = True
         tf.config.experimental.enable_op_determinism()
-    photos, val_photos = data.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    photos, val_photos = photo_folder.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
     run.prepare(photos, todo[0])
     with _stop_on_signals() as stopped, contextlib.closing(Monitor(workdir, run.step, todo[-1].end)) as monitor:
         for stage in todo:
@@ -69,7 +69,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
     return True
 
 
-class _Run:
+class Run:
     """One run: its folder, its position and its state."""
 
     def __init__(self, config, stages, strategy, workdir):
@@ -126,16 +126,8 @@ class _Run:
     def prepare(self, photos, first):
         """Make the state: from the newest checkpoint, from a model file, or from random weights."""
         source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
-        self._write_json("config.json", self.resolved)
         mean_pixel = self._mean_pixel(photos, source)
-        self._write_json("mean_pixel.json", list(mean_pixel))
-        self.state = steps.TrainState(self.config, mean_pixel, self.strategy)
-        self.meta = {
-            "config": self.resolved,
-            "mean_pixel": list(mean_pixel),
-            "photos": len(photos.paths),
-            "fingerprint": data.fingerprint(photos.paths),
-        }
+        self.begin(mean_pixel, len(photos.paths), photo_folder.fingerprint(photos.paths))
         if self.latest:
             path, meta = self.latest
             if meta["fingerprint"] != self.meta["fingerprint"]:
@@ -156,6 +148,23 @@ class _Run:
             with self.strategy.scope():
                 self.state.step.assign(self.step)
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
+
+    def begin(self, mean_pixel, photos, fingerprint):
+        """Make the state with its first weights, and write down what it is of.
+
+        Args:
+            mean_pixel: RGB in [0, 1].
+            photos, fingerprint: how many photos there are, and what `photo_folder.fingerprint` says of them.
+        """
+        self._write_json("config.json", self.resolved)
+        self._write_json("mean_pixel.json", list(mean_pixel))
+        self.state = steps.TrainState(self.config, mean_pixel, self.strategy)
+        self.meta = {
+            "config": self.resolved,
+            "mean_pixel": list(mean_pixel),
+            "photos": photos,
+            "fingerprint": fingerprint,
+        }
 
     def _write_json(self, name, content):
         try:
@@ -178,7 +187,7 @@ class _Run:
                 raise UserError(
                     f"config.init_from={self.config.init_from}: has no layer mean_pixel; set config.data.mean_pixel."
                 ) from error
-        mean = data.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
+        mean = photo_folder.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
         _logger.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
         return mean
 
@@ -217,8 +226,8 @@ class _Run:
             if over or due or late or stop:
                 self._check_weights()
                 if over and self._ends_phase(stage):
-                    self._save_model(stage)  # before the checkpoint: a phase that is over has its model file
-                self._save(stage)
+                    self.save_model(stage)  # before the checkpoint: a phase that is over has its model file
+                self.save(stage)
                 saved_at = time.monotonic()
         photos.log_left_out()
         return stop
@@ -256,11 +265,12 @@ class _Run:
                 if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
                     raise UserError(f"step {self.step}: {variable.path} is not finite. {self._last_good()}")
 
-    def _save(self, stage):
+    def save(self, stage):
+        """Save a checkpoint at the run's step, which lies in `stage`."""
         position = {"step": self.step, "phase": stage.phase, "stage": stage.index}
         self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
 
-    def _save_model(self, stage):
+    def save_model(self, stage):
         """Save C for users: a model file at the end of each phase, at the end of the run a SavedModel too."""
         path = self.workdir / f"{stage.phase}.keras"
         metadata = {

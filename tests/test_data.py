@@ -1,428 +1,73 @@
-"""Photos of every kind, crops against NumPy and OpenCV, and batches that depend on (seed, step, place) alone."""
+"""Datasets of batches against `examples.batch`, from any step on and with any number of workers."""
 
-import cv2
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from glcic_tf import data, images
-from glcic_tf.errors import UserError
-from glcic_tf.geometry import HoleSpec
-from glcic_tf.precision import OptimizerSpec
-from glcic_tf.schedule import Stage
-
-RED = (200, 60, 20)
+from glcic_tf import data, examples, schedule
+from glcic_tf.examples import Photos
+from glcic_tf.specs import HoleSpec
 
 
-def stage(**changes):
-    """Two steps of four crops of 16 px."""
-    values = dict(
-        name="completion",
-        index=0,
-        phase="completion",
-        start=0,
-        steps=2,
-        first_example=0,
-        image_size=16,
-        patch_size=8,
-        short_edge_min_px=16,
-        short_edge_max_px=24,
-        batch_size=4,
-        known_weight=0.0,
-        known_weight_end=0.0,
-        adversarial_weight=0.0,
-        adversarial_form="minimax",
-        hole=HoleSpec(min_px=3, max_px=6),
-        optimizer=OptimizerSpec(),
-        discriminator_optimizer=OptimizerSpec(),
-    )
-    return Stage(**values | changes)
-
-
-def write_photos(folder, count, size=(20, 28)):
-    """Noise, so that any two crops differ; photo i's blue is i everywhere."""
+def write_photos(folder, count, broken=()):
+    """Noise, so that any two crops differ."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{i:04d}.png" for i in range(count)]
     for i, path in enumerate(paths):
-        pixels = rng.integers(0, 256, [*size, 3], np.uint8)
-        pixels[..., 2] = i
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(rng.integers(0, 256, [20, 28, 3], np.uint8)).save(path)
+        if i in broken:
+            path.write_bytes(path.read_bytes()[:-40])
     return paths
 
 
-def batches_of(photos, stage, seed=0, start=0, **options):
-    return list(data.batches(photos, stage, seed, start, **options).as_numpy_iterator())
+@pytest.fixture
+def stage(small_config):
+    """30 steps of four crops of 16 px, from the run's step 10 on."""
+    hole = HoleSpec(kind="free_form", brush_min_px=2, brush_max_px=4)
+    first = schedule.resolve(small_config(4))[0]
+    return dataclasses.replace(first, start=10, steps=30, first_example=77, hole=hole)
 
 
-def assert_equal(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_dataset_has_the_batches_of_its_steps(tmp_path, stage, workers, mirror):
+    paths = write_photos(tmp_path, 101, broken=[0])
+    found = list(data.batches(Photos(paths), stage, 3, 10, mirror, workers).as_numpy_iterator())
+    assert len(found) == 30
+    photos = Photos(paths)
+    for step, batch in enumerate(found, start=10):
+        expected = examples.batch(photos, stage, 3, step, mirror)
+        assert batch.keys() == expected.keys()
+        for name in batch:
+            assert batch[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(batch[name], expected[name], err_msg=f"{name} of step {step}")
+    tail = list(data.batches(Photos(paths), stage, 3, 38, mirror, workers).as_numpy_iterator())
+    assert len(tail) == 2
+    for batch, expected in zip(tail, found[28:], strict=True):
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
 
 
-class Recorder(data.Photos):
-    """Records what is asked of it and reads no file; photo i is i everywhere, but 255 in its first column."""
-
-    def __init__(self, count):
-        super().__init__(range(count))
-        self.calls = []
-
-    def crop(self, index, short_edge, size, position):
-        with self._lock:
-            self.calls.append((int(index), int(short_edge), *np.asarray(position).tolist()))
-        photo = np.full([size, size, 3], int(index), np.uint8)
-        photo[:, 0] = 255
-        return photo
-
-
-def order_of(batches):
-    """Numbers of the photos of a Recorder in their order."""
-    return np.concatenate([batch["image"][:, 0, 8, 0] for batch in batches])
-
-
-@pytest.fixture(scope="module")
-def run():
-    """The batches of a run over 12 photos: 60 steps, 20 epochs, seed 0; and what it asked for, in its order."""
-    photos = Recorder(12)
-    return batches_of(photos, stage(steps=60), workers=1, mirror=True), photos.calls
-
-
-# Files of all kinds.
-
-
-def save_all_kinds(folder):
-    """One file of each kind of file that a folder of photos may hold, 24 x 32 px, red; (path, tolerance)."""
-    deep = folder / "some" / "where"
-    deep.mkdir(parents=True)
-    rgb = Image.new("RGB", (32, 24), RED)
-    grey = Image.new("L", (32, 24), 100)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    sixteen = np.full([24, 32], 100 * 257, np.uint16)
-    transparent = rgb.copy()
-    transparent.putalpha(0)
-    files = {
-        "photo.jpg": lambda path: rgb.save(path, quality=95),
-        "PHOTO.JPEG": lambda path: rgb.save(path, quality=95),
-        "photo.png": rgb.save,
-        "photo.BMP": rgb.save,
-        "photo.webp": lambda path: rgb.save(path, lossless=True),
-        "grey.jpg": grey.save,
-        "grey.png": grey.save,
-        "one bit.png": Image.new("1", (32, 24), 1).save,
-        "transparent.png": transparent.save,
-        "palette.png": rgb.convert("P", palette=Image.Palette.ADAPTIVE).save,
-        "cmyk.jpg": lambda path: rgb.convert("CMYK").save(path, quality=95),
-        "sixteen.png": Image.fromarray(sixteen).save,
-        "turned.jpg": lambda path: rgb.save(path, quality=95, exif=turned),
-        "progressive.jpg": lambda path: rgb.save(path, quality=95, progressive=True),
-        "wrongly named.jpg": lambda path: rgb.save(path, format="PNG"),
+def test_shapes_are_known_before_any_photo_is_read(stage):
+    """Static, the batch included, as compiled steps need them."""
+    assert data.batches(Photos(["missing.png"]), stage, 0, 10).element_spec == {
+        "image": tf.TensorSpec([4, 16, 16, 3], tf.uint8),
+        "mask": tf.TensorSpec([4, 16, 16, 1], tf.uint8),
+        "patch": tf.TensorSpec([4, 2], tf.int32),
+        "real_patch": tf.TensorSpec([4, 2], tf.int32),
     }
-    expected = dict.fromkeys(("grey.jpg", "grey.png", "sixteen.png"), (100, 100, 100)) | {
-        "one bit.png": (255, 255, 255)
-    }
-    for i, (name, save) in enumerate(files.items()):
-        save((folder if i % 2 else deep) / name)
-    return {name: expected.get(name, RED) for name in files}
 
 
-def test_folder_with_all_kinds_of_files(tmp_path):
-    expected = save_all_kinds(tmp_path)
-    photos = data.Photos(images.find_photos(tmp_path))
-    assert {path.name for path in photos.paths} == set(expected)
-    for index, path in enumerate(photos.paths):
-        photo = photos.read(index)
-        assert photo.dtype == np.uint8
-        assert photo.shape == ((32, 24, 3) if path.name == "turned.jpg" else (24, 32, 3)), path.name
-        error = np.abs(photo.astype(int) - expected[path.name]).max()
-        assert error <= (3 if path.suffix.lower() in (".jpg", ".jpeg") else 1), path.name
-        crop = photos.crop(index, 16, 16, (0.5, 0.5))
-        assert crop.shape == (16, 16, 3) and crop.dtype == np.uint8
-    assert photos.failures == {}
-    assert photos.error is None
-
-
-def break_photo(path):
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def test_broken_photo_is_named_once_and_the_next_takes_its_place(tmp_path, caplog):
-    paths = write_photos(tmp_path, 100)
-    break_photo(paths[7])
-    photos = data.Photos(paths)
-    for _ in range(3):
-        assert photos.read(7) is None
-        assert (photos.crop(7, 16, 16, (0.0, 0.0))[..., 2] == 8).all()
-    assert len(caplog.records) == 1 and str(paths[7]) in caplog.records[0].getMessage()
-    assert list(photos.failures) == [paths[7]]
-    assert photos.error is None
-    rotated = data.Photos([*paths[8:], *paths[:8]])
-    assert (rotated.crop(99, 16, 16, (0.0, 0.0))[..., 2] == 8).all()  # after the last photo comes the first
-
-
-def test_more_than_one_percent_of_failures_stops(tmp_path):
-    paths = write_photos(tmp_path, 100)
-    break_photo(paths[7])
-    paths[50].write_bytes(b"")
-    photos = data.Photos(paths)
-    assert photos.read(7) is None  # 1 of 100 is borne
-    with pytest.raises(
-        UserError, match="2 of 100 photos cannot be decoded, more than 1%: .*0050.png.*--data_dir"
-    ) as error:
-        photos.read(50)
-    assert photos.error == str(error.value)
-    assert "\n" not in photos.error
-
-
-def test_failures_inside_tf_data_leave_their_reason(tmp_path):
-    paths = write_photos(tmp_path, 8)
-    for path in paths[2:]:
-        break_photo(path)
-    photos = data.Photos(paths)
+def test_failures_inside_tf_data_leave_their_reason(tmp_path, stage):
+    photos = Photos(write_photos(tmp_path, 8, broken=range(2, 8)))
     with pytest.raises(tf.errors.OpError):
-        batches_of(photos, stage(steps=4))
+        list(data.batches(photos, stage, 0, 10))
     assert "photos cannot be decoded, more than 1%" in photos.error
     assert str(tmp_path) in photos.error
-
-
-def test_all_photos_too_small(tmp_path):
-    photos = data.Photos(write_photos(tmp_path, 3, size=(15, 40)), enlarge=False)
-    with pytest.raises(
-        UserError, match="none of the 3 photos can be used: 0 cannot be decoded, 3 are smaller than 16 px .*enlarge"
-    ):
-        photos.crop(1, 20, 16, (0.0, 0.0))
-    assert photos.error and photos.too_small == set(photos.paths)
-    photos.error = None
+    small = Photos(write_photos(tmp_path, 2), enlarge=False)
     with pytest.raises(tf.errors.OpError):
-        batches_of(photos, stage())
-    assert "none of the 3 photos can be used" in photos.error
-
-
-def test_strips_are_left_out_before_they_are_blown_up(tmp_path):
-    """1 x 60,000 px, resized to a shorter edge of 384 px, would take 26 GB."""
-    paths = write_photos(tmp_path, 100)
-    Image.new("RGB", (1, 60_000)).save(paths[3])
-    photos = data.Photos(paths)
-    assert (photos.crop(3, 384, 256, (0.0, 0.0))[..., 2] == 4).all()
-    assert "strip of 1 x 60000 px" in photos.failures[paths[3]]
-    Image.new("RGB", (2, 100)).save(paths[5])
-    assert photos.read(5).shape == (100, 2, 3)  # 50:1 is still a photo
-
-
-# Crops.
-
-
-def test_crop_without_resizing_equals_slicing(tmp_path):
-    (path,) = write_photos(tmp_path, 1, size=(20, 28))
-    pixels = np.asarray(Image.open(path))
-    photos = data.Photos([path])
-    almost_one = np.nextafter(np.float32(1), np.float32(0))
-    for (y, x), (top, left) in {
-        (0.0, 0.0): (0, 0),
-        (almost_one, almost_one): (4, 12),
-        (0.5, 0.5): (2, 6),  # the centre
-        (0.19, 0.08): (0, 1),  # 5 places for y, 13 for x
-        (0.21, 0.07): (1, 0),
-    }.items():
-        crop = photos.crop(0, 20, 16, np.array([y, x], np.float32))
-        np.testing.assert_array_equal(crop, pixels[top : top + 16, left : left + 16])
-        assert crop.flags.c_contiguous
-
-
-@pytest.mark.parametrize("turn", [False, True], ids=["landscape", "portrait"])
-def test_shrinking_by_two_averages_blocks_of_pixels(tmp_path, turn):
-    pixels = np.random.default_rng(0).integers(0, 256, [40, 60, 3], np.uint8)
-    pixels = np.ascontiguousarray(pixels.swapaxes(0, 1)) if turn else pixels
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    height, width = pixels.shape[:2]
-    small = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
-    crop = data.Photos([tmp_path / "photo.png"]).crop(0, 20, 16, (0.5, 0.5))
-    top, left = ((height // 2 - 16 + 1) // 2, (width // 2 - 16 + 1) // 2)
-    assert np.abs(crop - small[top : top + 16, left : left + 16]).max() <= 0.5
-
-
-def test_resized_crop_equals_opencv(tmp_path):
-    """Photo of 40 x 61 px. Shorter edge 24: 24 x 37 (36.6); 48: 48 x 73 (73.2). Central places by hand."""
-    pixels = np.random.default_rng(0).integers(0, 256, [40, 61, 3], np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    photos = data.Photos([tmp_path / "photo.png"])
-    smaller = cv2.resize(pixels, (37, 24), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(photos.crop(0, 24, 16, (0.5, 0.5)), smaller[4:20, 11:27])
-    larger = cv2.resize(pixels, (73, 48), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_array_equal(photos.crop(0, 48, 16, (0.5, 0.5)), larger[16:32, 29:45])
-
-
-def test_photo_is_not_enlarged_if_told_so(tmp_path):
-    paths = write_photos(tmp_path, 2, size=(20, 28))
-    Image.new("RGB", (40, 15), RED).save(paths[0])
-    photos = data.Photos(paths, enlarge=False)
-    pixels = np.asarray(Image.open(paths[1]))
-    np.testing.assert_array_equal(photos.crop(1, 24, 16, (0.5, 0.5)), pixels[2:18, 6:22])  # at its own 20 px, not 24
-    np.testing.assert_array_equal(photos.crop(0, 24, 16, (0.5, 0.5)), pixels[2:18, 6:22])  # too small: the next one
-    assert photos.too_small == {paths[0]}
-    np.testing.assert_array_equal(photos.crop(1, 20, 20, (0.0, 0.0)), pixels[:, :20])  # just large enough
-    assert photos.crop(0, 24, 12, (0.0, 0.0)).max() == RED[0]  # large enough for a smaller crop
-    assert data.Photos(paths).crop(0, 16, 16, (0.0, 0.0)).shape == (16, 16, 3)
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (17, 16), (33, 7)])
-def test_crop_has_its_size_whatever_the_photo(tmp_path, height, width):
-    Image.new("RGB", (width, height), RED).save(tmp_path / "photo.png")
-    photos = data.Photos([tmp_path / "photo.png"])
-    for short_edge in (16, 17, 31):
-        crop = photos.crop(0, short_edge, 16, (0.999, 0.999))
-        np.testing.assert_array_equal(crop, np.broadcast_to(np.uint8(RED), [16, 16, 3]))
-
-
-# Batches.
-
-
-def test_batches_have_the_documented_shapes(run):
-    batches, _ = run
-    assert len(batches) == 60
-    for batch in batches:
-        shapes = {key: (value.shape, value.dtype.name) for key, value in batch.items()}
-        assert shapes == {
-            "image": ((4, 16, 16, 3), "uint8"),
-            "mask": ((4, 16, 16, 1), "float32"),
-            "patch": ((4, 2), "int32"),
-            "real_patch": ((4, 2), "int32"),
-        }
-        for mask, (top, left) in zip(batch["mask"], batch["patch"], strict=True):
-            assert mask[top : top + 8, left : left + 8].sum() == mask.sum() > 0
-        assert (batch["real_patch"] >= 0).all() and (batch["real_patch"] <= 8).all()
-        assert (batch["patch"] != batch["real_patch"]).any()
-
-
-def test_batches_from_a_later_step_are_the_tail_of_all(tmp_path):
-    """With any number of workers, in a stage that does not begin at 0, with a broken photo among them."""
-    paths = write_photos(tmp_path, 101)
-    break_photo(paths[0])
-    hole = HoleSpec(kind="free_form", brush_min_px=2, brush_max_px=4)
-    late = stage(start=10, steps=30, first_example=77, hole=hole)
-    whole = batches_of(data.Photos(paths), late, seed=3, start=10, workers=1, mirror=True)
-    tail = batches_of(data.Photos(paths), late, seed=3, start=17, workers=4, mirror=True)
-    assert len(whole) == 30
-    assert_equal(tail, whole[7:])
-
-
-def test_seeds_give_other_orders_crops_and_holes(run):
-    photos = Recorder(12)
-    other = batches_of(photos, stage(steps=3), seed=1)
-    batches, calls = run
-    assert not {mask.tobytes() for b in other for mask in b["mask"]} & {m.tobytes() for m in batches[0]["mask"]}
-    assert order_of(other).tolist() != order_of(batches[:3]).tolist()
-    assert not {call[2:] for call in photos.calls} & {call[2:] for call in calls}
-
-
-def test_a_stage_goes_on_where_the_one_before_ended(run):
-    """Were the first 55 steps a stage of their own, the others would see the same examples."""
-    batches, _ = run
-    second = stage(start=55, steps=5, first_example=220)
-    assert_equal(batches_of(Recorder(12), second, start=55, mirror=True), batches[55:])
-
-
-def test_every_photo_comes_once_per_epoch(run):
-    epochs = order_of(run[0]).reshape(20, 12)
-    for epoch in epochs:
-        assert sorted(epoch) == list(range(12))
-        assert list(epoch) != sorted(epoch)
-    assert len({tuple(epoch) for epoch in epochs}) == 20, "two epochs have the same order"
-
-
-def test_orders_do_not_come_again():
-    """index_shuffle takes the low byte of its seed where photos are few: seeds and epochs 256 apart would be alike."""
-    photos = 40
-    number = photos * 256 // 4
-    here, there = (stage(start=start, steps=20, first_example=4 * start) for start in (0, number))
-    orders = {
-        tuple(epoch)
-        for where, seed in ((here, 0), (there, 256))
-        for epoch in order_of(batches_of(Recorder(photos), where, seed, where.start)).reshape(2, photos)
-    }
-    assert len(orders) == 4
-
-
-def test_one_photo_is_enough_for_a_batch():
-    assert order_of(batches_of(Recorder(1), stage())).tolist() == [0] * 8
-
-
-def test_shorter_edge_and_position_cover_their_ranges(run):
-    _, calls = run
-    _, short_edges, y, x = np.array(calls).T
-    assert set(short_edges) == set(range(16, 25))
-    for position in (y, x):
-        assert 0 <= position.min() < 0.03 and 0.97 < position.max() < 1
-    assert np.abs(np.corrcoef([short_edges, y, x]) - np.eye(3)).max() < 5 / np.sqrt(240)
-
-
-def test_mirror_turns_half_of_the_crops(run):
-    crops = np.concatenate([batch["image"] for batch in run[0]])
-    mirrored = crops[:, 0, -1, 0] == 255
-    assert (mirrored != (crops[:, 0, 0, 0] == 255)).all()
-    assert 90 < mirrored.sum() < 150
-
-
-def test_example_numbers_beyond_32_bits():
-    """Far more examples than any run draws; the order still is a permutation, and the draws still differ."""
-    far = stage(start=2**33, steps=3, first_example=4 * 2**33)
-    found = batches_of(Recorder(12), far, seed=2**31 - 1, start=2**33, workers=1)
-    order = order_of(found)
-    first = (12 - 4 * 2**33 % 12) % 12  # where the next epoch begins
-    assert len(set(order[:first])) == first and len(set(order[first:])) == 12 - first
-    assert len({mask.tobytes() for batch in found for mask in batch["mask"]}) > 8
-
-
-# Split and mean.
-
-
-def test_split_is_deterministic_disjoint_and_at_most_a_tenth():
-    paths = [f"{i:03d}" for i in range(95)]
-    for count, expected in ((4, 4), (9, 9), (64, 9), (0, 0)):
-        training, held_out = data.split(paths, count, seed=1)
-        assert len(held_out) == expected
-        assert sorted(training + held_out) == paths
-        assert training == sorted(training) and held_out == sorted(held_out)
-        assert (training, held_out) == data.split(paths, count, seed=1)
-    assert data.split(paths, 9, seed=2)[1] != data.split(paths, 9, seed=1)[1]
-    assert data.split(paths[:9], 5, seed=0) == (paths[:9], [])
-    assert data.split(paths[:1], 5, seed=0) == (paths[:1], [])
-
-
-def test_mean_pixel_weighs_photos_equally_whatever_their_size(tmp_path):
-    rng = np.random.default_rng(0)
-    means = []
-    for i, size in enumerate([(5, 7), (40, 30), (1, 1)]):
-        pixels = rng.integers(0, 256, [*size, 3], np.uint8)
-        pixels[..., i] //= 4  # the channels differ
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        means.append(pixels.mean((0, 1)) / 255)
-    photos = data.Photos(images.find_photos(tmp_path))
-    mean = data.mean_pixel(photos, 10, seed=0, progress=False)
-    assert [type(channel) for channel in mean] == [float] * 3
-    np.testing.assert_allclose(mean, np.mean(means, axis=0), rtol=1e-12)
-    one = data.mean_pixel(photos, 1, seed=5, progress=False)
-    assert any(np.allclose(one, m, rtol=1e-12) for m in means)
-    assert one == data.mean_pixel(photos, 1, seed=5, progress=False)
-
-
-def test_mean_pixel_leaves_broken_photos_out(tmp_path):
-    paths = [tmp_path / f"{i:03d}.png" for i in range(100)]
-    for path in paths:
-        Image.new("RGB", (4, 4), (255, 51, 0)).save(path)
-    paths[30].write_text("no image", encoding="utf-8")
-    photos = data.Photos(paths)
-    np.testing.assert_allclose(data.mean_pixel(photos, 1000, seed=0, progress=False), (1.0, 0.2, 0.0), rtol=1e-12)
-    assert list(photos.failures) == [paths[30]]
-    paths[31].write_text("no image", encoding="utf-8")
-    with pytest.raises(UserError, match="2 of 100 photos cannot be decoded"):
-        data.mean_pixel(data.Photos(paths), 1000, seed=0, progress=False)
-
-
-def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path):
-    (tmp_path / "photo.png").write_text("no image", encoding="utf-8")
-    with pytest.raises(UserError, match="none of 1 photos can be decoded"):
-        data.mean_pixel(data.Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)
+        list(data.batches(small, dataclasses.replace(stage, image_size=24), 0, 10))
+    assert "none of the 2 photos can be used" in small.error

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from glcic_tf import checkpoints, devices, precision, schedule, steps
 from glcic_tf.errors import UserError
+from glcic_tf.specs import OptimizerSpec
 
 SIZE, PATCH, BATCH = 16, 8, 8
 
@@ -101,7 +102,7 @@ def test_an_overflow_on_one_replica_skips_the_step_on_both():
     strategy = mirrored()
     with strategy.scope():
         variable = keras.Variable(np.ones(3, np.float32), name="w")
-        optimizer = precision.make_optimizer(precision.OptimizerSpec(), "mixed_float16", [variable])
+        optimizer = precision.make_optimizer(OptimizerSpec(), "mixed_float16", [variable])
 
     @tf.function(autograph=False)
     def step(bad_replica):

@@ -8,11 +8,23 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "glcic_tf"
 
 LAYERS = {
-    0: {"geometry", "holes", "pixels", "images", "precision", "devices", "config_file", "pictures"},
-    1: {"networks", "losses", "data", "metrics", "model_file", "folding", "blending"},
-    2: {"steps", "checkpoints", "schedule", "monitor", "windows", "export"},
-    3: {"trainer", "completer", "scripts"},
-    4: {"inference", "demo"},  # commands, like the scripts at the top
+    0: {"geometry", "holes", "pixels", "images", "specs", "random_streams", "devices", "config_file", "pictures"},
+    1: {
+        "networks",
+        "losses",
+        "precision",
+        "schedule",
+        "training_holes",
+        "initial_weights",
+        "metrics",
+        "model_file",
+        "folding",
+        "blending",
+    },
+    2: {"steps", "checkpoints", "examples", "monitor", "windows", "export"},
+    3: {"data", "photo_folder", "completer", "scripts"},
+    4: {"trainer"},
+    5: {"inference", "demo", "portable"},  # commands, like the scripts at the top
 }
 BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE

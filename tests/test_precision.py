@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from glcic_tf import precision
-from glcic_tf.precision import OptimizerSpec
+from glcic_tf.specs import OPTIMIZERS, OptimizerSpec
 
 START = np.array([1.0, -2.0, 0.5], np.float32)
 
@@ -144,7 +144,7 @@ def test_overflow_skips_the_step_and_lowers_the_scale(bad):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("name", precision.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_carry_over_goes_on_as_if_nothing_had_been(policy, name):
     """Four steps with one optimiser and four with its successor are eight with one."""
     spec = OptimizerSpec(name=name, learning_rate=0.1)

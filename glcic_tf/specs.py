@@ -1,0 +1,59 @@
+"""The names and settings that a config may use, as plain data: no TensorFlow, so that every part can import them."""
+
+import dataclasses
+
+HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form")
+OPTIMIZERS = ("adadelta", "adam")
+SCHEDULES = ("constant", "cosine")
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+ADVERSARIAL_FORMS = ("minimax", "non_saturating")
+
+
+@dataclasses.dataclass(frozen=True)
+class HoleSpec:
+    """What holes to draw.
+
+    Attributes:
+        kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
+            `free_form`, a blob or strokes with equal chance.
+        count_min, count_max: how many rectangles or strokes.
+        min_px, max_px: each side of a rectangle, px, both ends included.
+        area_min, area_max: share of the image that a blob covers.
+        brush_min_px, brush_max_px: diameter of the brush, px.
+    """
+
+    kind: str = "rectangle"
+    count_min: int = 1
+    count_max: int = 1
+    min_px: int = 96
+    max_px: int = 128
+    area_min: float = 0.1
+    area_max: float = 0.3
+    brush_min_px: int = 12
+    brush_max_px: int = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimiser and the course of its learning rate over a stage.
+
+    Attributes:
+        name: `adadelta` or `adam`.
+        learning_rate: peak learning rate. ADADELTA's own form has 1.0; Keras' default of 0.001 looks frozen.
+        rho: ADADELTA's decay of the running averages.
+        epsilon: added inside the root (ADADELTA) or to it (Adam).
+        beta_1, beta_2: Adam's decay of the running averages.
+        schedule: `constant`, or `cosine` from the peak to `final_fraction` of it at the stage's end.
+        warmup_steps: steps over which the learning rate rises from 0, at the stage's start.
+        final_fraction: share of the peak that is left at the end of `cosine`.
+    """
+
+    name: str = "adadelta"
+    learning_rate: float = 1.0
+    rho: float = 0.95
+    epsilon: float = 1e-6
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
