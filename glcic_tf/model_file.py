@@ -30,6 +30,12 @@ _ALLOWED |= {("keras.layers", name) for name in _LAYERS} | {("keras.initializers
 _ROOT = ("keras.src.models.functional", "Functional")  # as Keras writes a functional model, without a public name
 
 
+# What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
+# load a file that names these fields.
+_NEWER_FIELDS = {"input_axes": None, "output_axes": None}
+_NEWER_FIELDS |= {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
+
+
 class _Refused(Exception):
     """Why a file is not loaded, as the middle of a sentence."""
 
@@ -50,8 +56,13 @@ def save(model, path, metadata=None):
         raise UserError(f"{path}: expected a name that ends in .keras, found {path.suffix or 'no suffix'}; rename it.")
     with files.replacing(path) as temporary:
         keras.saving.save_model(float32_copy(model), temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_NOTES, json.dumps(metadata or {}, indent=1, sort_keys=True))
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["config.json"] = json.dumps(_without_newer_fields(json.loads(members["config.json"])))
+        members[_NOTES] = json.dumps(metadata or {}, indent=1, sort_keys=True)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
 
 
 def load(path):
@@ -144,6 +155,18 @@ def _as_float32(config):
     return {
         key: fixed[key] if key in fixed and not isinstance(value, dict) else _as_float32(value)
         for key, value in config.items()
+    }
+
+
+def _without_newer_fields(config):
+    if isinstance(config, list):
+        return [_without_newer_fields(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_newer_fields(value)
+        for key, value in config.items()
+        if key not in _NEWER_FIELDS or value != _NEWER_FIELDS[key]
     }
 
 

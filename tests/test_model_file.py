@@ -240,3 +240,14 @@ def test_other_networks(tmp_path):
     refused(tmp_path / "other.keras", r"turns .*image \['any', 'any', 'any', 3\].* into 0 \['any', 'any', 'any', 4\]")
     keras.Model([image, mask], keras.layers.Multiply()([image, mask])).save(tmp_path / "list.keras")
     refused(tmp_path / "list.keras", "its network turns")
+
+
+def test_file_names_no_field_that_older_versions_of_keras_refuse(tmp_path):
+    """Keras 3.13 knows neither the axes of initialisers nor renormalisation; what is not at its default stays."""
+    model_file.save(completion_network(1 / 16), tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        config = archive.read("config.json").decode()
+    for field in ("input_axes", "output_axes", "renorm"):
+        assert field not in config
+    changed = {"config": [{"renorm": True, "renorm_momentum": 0.99, "input_axes": None}]}
+    assert model_file._without_newer_fields(changed) == {"config": [{"renorm": True}]}

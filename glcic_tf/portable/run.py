@@ -80,7 +80,7 @@ def run(
         last = todo[-1].end if steps is None else min(todo[-1].end, position["step"] + steps)
         until = math.inf if minutes is None else begin + minutes * 60
         for stage in todo:
-            if not trainer.train_stage(stage, last, until, stopped):
+            if trainer.step >= last or not trainer.train_stage(stage, last, until, stopped):
                 _log(f"stopped and saved at step {trainer.step}; the same command goes on from there")
                 return False
     _log(f"{'all' if phase == 'all' else f'the {phase} phase'} done: step {trainer.step}")
