@@ -1,4 +1,6 @@
-"""How close a completion is to the original: l1 and PSNR in the hole, PSNR and SSIM over the whole composite.
+"""How close a completion is to the original, how visible the hole's border and how sharp its inside is.
+
+l1 and PSNR in the hole, PSNR and SSIM over the whole composite; seam and sharpness as ratios to the original.
 
 All functions take 8-bit or floating-point photos of one size: `original` and `completed` [height, width, 3], uint8 in
 [0, 255] or float in [0, 1], each by its own dtype. `mask` is [height, width], non-zero = hole.
@@ -9,6 +11,12 @@ from skimage.metrics import structural_similarity
 
 SSIM_WINDOW_PX = 11  # of Wang et al. 2004, who introduced SSIM; sigma 1.5 cuts the Gaussian there
 SSIM_SIGMA_PX = 1.5
+# PSNR has no bound: a perfect completion would make every mean infinite. No larger value is returned; 8-bit images of
+# up to about 100,000 px reach it only if they are equal.
+PSNR_CAP_DB = 99.0
+# Least difference of neighbours that ratios reckon with, of [0, 1]: what 8 bits resolve. Below it lies rounding alone,
+# and a flat original would make ratios infinite.
+_GREY_LEVEL = 1 / 255
 
 
 def l1_in_hole(original, completed, mask):
@@ -28,7 +36,7 @@ def psnr_in_hole(original, completed, mask):
     """Peak signal-to-noise ratio inside the hole: -10 log10 of the mean squared error, on values in [0, 1].
 
     Returns:
-        float, dB, 0 or more; about 16 for diffusion in a large hole; infinity for a perfect completion.
+        float, dB, from 0 to PSNR_CAP_DB; about 16 for diffusion in a large hole; the cap for a perfect completion.
 
     Raises:
         ValueError: shapes or dtypes don't fit, or the mask has no hole.
@@ -40,7 +48,7 @@ def psnr(original, completed):
     """Peak signal-to-noise ratio over the whole image, known pixels included; grows as the hole shrinks.
 
     Returns:
-        float, dB, 0 or more; infinity for equal images.
+        float, dB, from 0 to PSNR_CAP_DB; the cap for equal images.
 
     Raises:
         ValueError: shapes or dtypes don't fit.
@@ -76,11 +84,55 @@ def ssim(original, completed):
     )
 
 
-def all_metrics(original, completed, mask):
-    """The four metrics of one image.
+def seam(original, completed, mask):
+    """How much more the colour jumps across the hole's border than it does in the original.
+
+    The mean |difference| over all pairs of a hole pixel and a known pixel beside, above or below it, and over the
+    channels; of the completed image, divided by that of the original. Each of the two means counts as one grey level
+    (1 / 255) if it is less, so that sky and walls do not make the ratio infinite.
 
     Returns:
-        dict of floats with keys `l1`, `psnr_hole`, `psnr` and `ssim`.
+        float above 0; 1 is as in the original, above 1 a visible seam, below 1 a border smoother than it was. NaN if
+        the hole has no border: it covers the image.
+
+    Raises:
+        ValueError: shapes or dtypes don't fit, or the mask has no hole.
+    """
+    original, completed, hole = _checked(original, completed, mask)
+    down, across = hole[1:] != hole[:-1], hole[:, 1:] != hole[:, :-1]
+    if not (down.any() or across.any()):
+        return float("nan")
+    jumps = [np.abs(_steps(image, down, across)).mean() for image in (completed, original)]
+    return float(max(jumps[0], _GREY_LEVEL) / max(jumps[1], _GREY_LEVEL))
+
+
+def sharpness(original, completed, mask):
+    """How much detail the hole was filled with, right or wrong, relative to the original's.
+
+    The gradient's energy: the mean squared difference over all pairs of neighbours (beside, above and below) that both
+    lie in the hole, and over the channels; of the completed image, divided by that of the original. Each of the two
+    counts as one grey level squared if it is less.
+
+    Returns:
+        float above 0; 1 is as much detail as in the original, near 0 a flat or blurred filling, above 1 more detail or
+        noise. NaN if no two pixels of the hole are neighbours.
+
+    Raises:
+        ValueError: shapes or dtypes don't fit, or the mask has no hole.
+    """
+    original, completed, hole = _checked(original, completed, mask)
+    down, across = hole[1:] & hole[:-1], hole[:, 1:] & hole[:, :-1]
+    if not (down.any() or across.any()):
+        return float("nan")
+    energies = [np.square(_steps(image, down, across)).mean() for image in (completed, original)]
+    return float(max(energies[0], _GREY_LEVEL**2) / max(energies[1], _GREY_LEVEL**2))
+
+
+def all_metrics(original, completed, mask):
+    """All metrics of one image.
+
+    Returns:
+        dict of floats with keys `l1`, `psnr_hole`, `psnr`, `ssim`, `seam` and `sharpness`; the last two may be NaN.
 
     Raises:
         ValueError: shapes or dtypes don't fit, the mask has no hole, or a side is under 11 px.
@@ -90,6 +142,8 @@ def all_metrics(original, completed, mask):
         "psnr_hole": psnr_in_hole(original, completed, mask),
         "psnr": psnr(original, completed),
         "ssim": ssim(original, completed),
+        "seam": seam(original, completed, mask),
+        "sharpness": sharpness(original, completed, mask),
     }
 
 
@@ -103,17 +157,28 @@ def _as_unit_range(original, completed):
     return [x / 255.0 if x.dtype == np.uint8 else x.astype(np.float64) for x in (original, completed)]
 
 
-def _difference_in_hole(original, completed, mask):
-    """Difference completed - original at the hole's pixels: [pixels, 3] float64."""
+def _checked(original, completed, mask):
+    """Both images as float64 in [0, 1], and the hole as bool [height, width]."""
     original, completed = _as_unit_range(original, completed)
     if mask.shape != original.shape[:2]:
         raise ValueError(f"The mask has to be [height, width] of the image {original.shape}, not {mask.shape}.")
     hole = mask != 0
     if not hole.any():
         raise ValueError("The mask has no hole.")
+    return original, completed, hole
+
+
+def _difference_in_hole(original, completed, mask):
+    """Difference completed - original at the hole's pixels: [pixels, 3] float64."""
+    original, completed, hole = _checked(original, completed, mask)
     return completed[hole] - original[hole]
+
+
+def _steps(image, down, across):
+    """Differences [pairs, 3] of the pairs one below the other in `down` and side by side in `across`."""
+    return np.concatenate([np.diff(image, axis=0)[down], np.diff(image, axis=1)[across]])
 
 
 def _decibels(difference):
     mean_square = np.mean(np.square(difference))
-    return float(-10 * np.log10(mean_square)) if mean_square > 0 else float("inf")
+    return min(float(-10 * np.log10(mean_square)), PSNR_CAP_DB) if mean_square > 0 else PSNR_CAP_DB

@@ -8,7 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "glcic_tf"
 
 LAYERS = {
-    0: {"geometry", "holes", "pixels", "images", "specs", "random_streams", "devices", "config_file", "pictures"},
+    0: {
+        "geometry",
+        "holes",
+        "pixels",
+        "images",
+        "specs",
+        "random_streams",
+        "devices",
+        "config_file",
+        "pictures",
+        "summary",
+    },
     1: {
         "networks",
         "losses",
@@ -20,11 +31,14 @@ LAYERS = {
         "model_file",
         "folding",
         "blending",
+        "baselines",
+        "report",
+        "fid",
     },
-    2: {"steps", "checkpoints", "examples", "monitor", "windows", "export"},
+    2: {"steps", "checkpoints", "examples", "monitor", "windows", "export", "protocols"},
     3: {"data", "photo_folder", "completer", "scripts"},
     4: {"trainer"},
-    5: {"inference", "demo", "portable"},  # commands, like the scripts at the top
+    5: {"inference", "demo", "portable", "evaluation"},  # commands, like the scripts at the top
 }
 BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE

@@ -49,7 +49,7 @@ def _run(argv):
         from glcic_tf.portable.run import run
 
         run(**vars(args))
-    except UserError as error:
+    except (UserError, ImportError) as error:  # OpenCV may be missing
         print(f"portable run: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -34,6 +34,21 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 MEMBERS = {MANIFEST, "programs", "state"}
 MAX_PROGRAM_BYTES = 2**30
+# What must be there, and of which type, in the manifest and in the lists and dicts in it.
+_FIELDS = {
+    "config": dict,
+    "mean_pixel": list,
+    "photos": int,
+    "fingerprint": str,
+    "validation": str,
+    "steps_per_call": int,
+    "state": dict | None,
+    "stages": list,
+}
+_STAGE_FIELDS = {"stage": dict, "program": dict, "fresh": list}
+_STAGE_FIELDS |= {"arguments": list, "variables": list, "results": list, "replaces": list}
+_PROGRAM_FIELDS = {"file": str, "sha256": str}
+_VARIABLE_FIELDS = {"name": str, "shape": list, "dtype": str, "first": dict}
 
 
 class Bundle:
@@ -67,6 +82,7 @@ class Bundle:
                 "it with the version that made it."
             )
         try:
+            _check(manifest)
             self.manifest, self.stages = manifest, [_stage(entry["stage"]) for entry in manifest["stages"]]
         except (KeyError, TypeError) as error:
             raise self._damaged(path, f"misses {error}") from error
@@ -74,11 +90,7 @@ class Bundle:
     def program(self, entry):
         """Read the program of a stage: bytes of an HloModuleProto; `entry` is its part of the manifest."""
         try:
-            name, expected = entry["program"]["file"], entry["program"]["sha256"]
-            path = self.folder / "programs" / Path(name).name
-        except (KeyError, TypeError) as error:
-            raise self._damaged(self.folder / MANIFEST, f"misses {error}") from error
-        try:
+            path, expected = self.folder / "programs" / Path(entry["program"]["file"]).name, entry["program"]["sha256"]
             if path.stat().st_size > MAX_PROGRAM_BYTES:
                 raise self._damaged(path, "is larger than any program")
             content = path.read_bytes()
@@ -101,6 +113,22 @@ def write_manifest(folder, manifest):
 def stage_fields(stage):
     """Turn a schedule.Stage into a dict of JSON's types."""
     return dataclasses.asdict(stage)
+
+
+def _check(manifest):
+    """Raise KeyError or TypeError if a part of the manifest is missing or of another type."""
+
+    def check(part, fields):
+        for name, kind in fields.items():
+            if not isinstance(part[name], kind):
+                raise KeyError(name)
+
+    check(manifest, _FIELDS)
+    for entry in manifest["stages"]:
+        check(entry, _STAGE_FIELDS)
+        check(entry["program"], _PROGRAM_FIELDS)
+        for variable in entry["variables"]:
+            check(variable, _VARIABLE_FIELDS)
 
 
 def _stage(fields):

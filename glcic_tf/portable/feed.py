@@ -69,7 +69,7 @@ def folder(data_dir):
         try:
             with tarfile.open(data_dir) as archive:
                 archive.extractall(unpacked, filter="data")  # nothing outside of the folder, no devices
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except Exception as error:  # every kind of compression has its own
             raise UserError(
                 f"--data_dir={data_dir}: cannot be unpacked ({first_line(error)}); give a folder of photos, or a tar."
             ) from error

@@ -22,8 +22,11 @@ jax.config.update("jax_enable_x64", True)  # counters of steps are int64
 
 
 def device():
-    """Return the device that programs run on."""
-    return jax.devices()[0]
+    """Return the device that programs run on; raises UserError if JAX finds none, or it is taken."""
+    try:
+        return jax.devices()[0]
+    except RuntimeError as error:
+        raise UserError(f"JAX reaches no device ({first_line(error)}); see that no other process holds it.") from error
 
 
 class Program:

@@ -128,9 +128,10 @@ class _Trainer:
                     window.clear()
                 if over or now - saved_at > self.settings.save_seconds:
                     self._finish(pending)
+                    saving = time.monotonic()
                     self._save(stage)
                     saved_at = time.monotonic()
-                    window.restart()
+                    window.leave_out(saved_at - saving)
                 if stop:
                     break
         return self.step >= stage.end
@@ -216,11 +217,11 @@ class _Window:
 
     def clear(self):
         self.results, self.steps, self.waited = [], 0, 0.0
-        self.restart()
-
-    def restart(self):
-        """Do not count the time that passed since the last line, as when a state was saved."""
         self.begin = time.monotonic()
+
+    def leave_out(self, seconds):
+        """Do not count so much of the time, as when a state was saved."""
+        self.begin += seconds
 
     def add(self, results, n):
         self.results.append((results, n))

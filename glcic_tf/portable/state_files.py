@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +98,14 @@ def load(folder):
                     raise _damaged(path, "is larger than any state")
             with np.load(path, allow_pickle=False) as stored:
                 for key in stored.files:
-                    variable, array = _unpacked(key, stored[key])
+                    array = stored[key]
+                    if not isinstance(array, np.ndarray):
+                        raise ValueError(f"{key} is no array")
+                    variable, array = _unpacked(key, array)
                     arrays[f"{path.stem}/{variable}"] = array
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); copy the whole state again.") from error
-        except (ValueError, zipfile.BadZipFile, KeyError) as error:
+        except (ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise _damaged(path, f"cannot be decoded ({first_line(error)})") from error
     return arrays, position
 
@@ -114,9 +118,16 @@ class Saved:
 
     def save(self, arrays, position, parts, bits):
         """Save a state under its step, and delete what is too old."""
-        save(self.folder / f"step-{position['step']:08d}", arrays, position, parts, bits)
-        for path in self._paths()[: -self.kept]:
-            shutil.rmtree(path, ignore_errors=True)
+        path = self.folder / f"step-{position['step']:08d}"
+        if path.is_dir() and not (path / POSITION).exists() and all(_is_part(file.name) for file in path.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)  # half a state, as of a copy that was cut short
+        save(path, arrays, position, parts, bits)
+        paths = self._paths()
+        # Higher numbers are those that could not be read, or the run would have gone on from them.
+        kept = paths[: paths.index(path) + 1][-self.kept :]
+        unfinished = self.folder.glob(".*.part")  # of a run that was killed while it saved
+        for old in [*(path for path in paths if path not in kept), *unfinished]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def latest(self, complain):
         """Load the newest state that can be read: (arrays, position), None without any; `complain` of the others."""
@@ -129,7 +140,8 @@ class Saved:
 
     def _paths(self):
         paths = self.folder.glob("step-*") if self.folder.is_dir() else []
-        return sorted(path for path in paths if path.name.removeprefix("step-").isdecimal())
+        numbered = [path for path in paths if path.name.removeprefix("step-").isdecimal()]
+        return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _is_part(name):
@@ -141,7 +153,8 @@ def _packed(folder, part, name, array, bits):
     if bits == 32 or array.dtype != np.float32:
         return name, array
     if part in _NETWORKS:
-        half = array.astype(np.float16)
+        with np.errstate(over="ignore"):  # told below
+            half = array.astype(np.float16)
         if np.isfinite(array).all() and not np.isfinite(half).all():
             raise UserError(f"{folder}: {part}/{name} has values beyond float16's; save in 32 bit.")
         return name, half
