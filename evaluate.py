@@ -31,6 +31,7 @@ def main():
         workers=args.workers,
         gallery=args.gallery,
         limit=args.limit,
+        fid_weights=(args.fid_weights or "imagenet") if args.fid else None,
         overwrite=args.overwrite,
     )
     columns = ["l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds"]
@@ -54,5 +55,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("workers", 0, "Processes for the other methods; 0: one for each core.", 0)
     flags.DEFINE_integer("gallery", 48, "Photos in the gallery.", 0)
     flags.DEFINE_integer("limit", None, "Measure only so many of the photos, evenly spread.", 1)
+    flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
+    flags.DEFINE_string("fid_weights", None, "File of these weights (.h5) instead, for --fid.")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
     scripts.run(main)

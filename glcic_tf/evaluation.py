@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from glcic_tf import baselines, files, metrics, photo_folder, protocols, report, scripts, summary
+from glcic_tf import baselines, fid, files, metrics, photo_folder, protocols, report, scripts, summary
 from glcic_tf.errors import UserError, first_line
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
@@ -29,6 +29,7 @@ def evaluate(
     workers=0,
     gallery=48,
     limit=None,
+    fid_weights=None,
     overwrite=False,
 ):
     """Measure every method on every photo and write a report.
@@ -43,6 +44,7 @@ def evaluate(
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.
+        fid_weights: measure FID too, with these weights of InceptionV3, see `fid.load_network`; None: do not.
         overwrite: replace a report that is there.
 
     Returns:
@@ -60,14 +62,15 @@ def evaluate(
     with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
         kept = {job.name for job in photo_folder.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
         networks = _networks(models, postprocess)
-        results = _Results()
+        results = _Results(fid.load_network(fid_weights) if fid_weights else None)
+        with_pixels = bool(fid_weights)
         workers = workers or os.cpu_count()
         context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
         with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            waiting = [pool.submit(_measure, job, methods, job.name in kept) for job in jobs]
+            waiting = [pool.submit(_measure, job, methods, job.name in kept, with_pixels) for job in jobs]
             with tqdm(total=2 * len(jobs), unit="photo", disable=None, leave=False) as bar:
                 for job in jobs:
-                    results.add(job.name, _measure(job, networks, job.name in kept))
+                    results.add(job.name, _measure(job, networks, job.name in kept, with_pixels))
                     bar.update()
                 for job, future in zip(jobs, waiting, strict=True):
                     results.add(job.name, future.result())
@@ -81,7 +84,7 @@ def evaluate(
                 f"than {protocol.size} px, {len(results.skipped)} failed{reasons}."
             )
         means = {name: _summarise([row for row in rows if row["method"] == name]) for name in names}
-        means = {name: values for name, values in means.items() if values}
+        means = {name: values | results.fid(name) for name, values in means.items() if values}
         for line in results.skipped + results.failed:
             scripts.say(line)
         notes = [*results.notes(protocol), *notes]
@@ -103,7 +106,8 @@ def evaluate(
 class _Results:
     """What was measured so far."""
 
-    def __init__(self):
+    def __init__(self, network=None):
+        self._network, self._features = network, {}
         self.found, self.areas, self.pictures = collections.defaultdict(dict), {}, collections.defaultdict(dict)
         self.skipped, self.failed, self.too_small = [], [], 0
         self._seen = set()
@@ -119,11 +123,22 @@ class _Results:
         if measured is None:
             self.too_small += first
             return
-        area, found, failed, pictures = measured
+        area, found, failed, pictures, pixels = measured
+        for method, image in pixels.items():
+            if method != "original" or first:
+                statistics = self._features.setdefault(method, fid.Statistics(self._network.output_shape[-1]))
+                statistics.add(fid.features(image[None], self._network))
         self.areas[name] = area
         self.found[name] |= found
         self.failed += failed
         self.pictures[name] |= pictures
+
+    def fid(self, method):
+        """FID of a method as a part of its means; empty if it was not asked for, or there are under two photos."""
+        if method not in self._features or self._features[method].n < 2:
+            return {}
+        distance = fid.distance(self._features["original"], self._features[method])
+        return {"fid": summary.Mean(distance, float("nan"), float("nan"), self._features[method].n)}
 
     def rows(self, methods):
         """Rows of the table: by photo, then in the order of the methods."""
@@ -161,17 +176,17 @@ class _Results:
         return {name: self.pictures[name] for name in sorted(taken)}
 
 
-def _measure(job, methods, with_pictures):
+def _measure(job, methods, with_pictures, with_pixels=False):
     """Measure methods on one photo.
 
     Args:
         job: a protocols.Job.
         methods: names in baselines.METHODS, or dict of name -> function.
-        with_pictures: whether to return JPEGs too.
+        with_pictures, with_pixels: whether to return JPEGs, and the completed images themselves.
 
     Returns:
-        (area, {method: metrics and seconds}, messages of methods that failed, {name: JPEG}); None if the photo is
-        smaller than the crop; a message if it or its mask cannot be used.
+        (area, {method: metrics and seconds}, messages of methods that failed, {name: JPEG}, {name: uint8 array}); None
+        if the photo is smaller than the crop; a message if it or its mask cannot be used.
     """
     methods = methods if isinstance(methods, dict) else {name: baselines.METHODS[name] for name in methods}
     try:
@@ -182,7 +197,7 @@ def _measure(job, methods, with_pictures):
         return None
     original, hole = sample
     masked = np.where(hole[..., None], 0, original).astype(np.uint8)  # no method sees what stood there
-    found, failed, pictures = {}, [], {}
+    found, failed, pictures, pixels = {}, [], {}, {"original": original} if with_pixels else {}
     if with_pictures:
         white = np.where(hole[..., None], 255, original).astype(np.uint8)
         pictures = {"original": _jpeg(original), "masked": _jpeg(white)}
@@ -197,7 +212,9 @@ def _measure(job, methods, with_pictures):
         found[name] = metrics.all_metrics(original, completed, hole) | {"seconds": seconds}
         if with_pictures:
             pictures[name] = _jpeg(completed)
-    return float(hole.mean()), found, failed, pictures
+        if with_pixels:
+            pixels[name] = completed
+    return float(hole.mean()), found, failed, pictures, pixels
 
 
 def _jpeg(image):

@@ -75,7 +75,7 @@ def features(images, network):
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise ValueError(f"Expected uint8 [batch, height, width, 3], found {images.dtype} {list(images.shape)}.")
-    found = [np.zeros((0, FEATURES), np.float32)]
+    found = []
     for begin in range(0, len(images), BATCH):
         batch = images[begin : begin + BATCH].astype(np.float32)
         batch = keras.ops.image.resize(
@@ -83,7 +83,7 @@ def features(images, network):
         )
         batch = keras.applications.inception_v3.preprocess_input(batch, data_format="channels_last")
         found.append(keras.ops.convert_to_numpy(network(batch, training=False)))
-    return np.concatenate(found)
+    return np.concatenate(found) if found else np.zeros((0, FEATURES), np.float32)
 
 
 class Statistics:

@@ -22,6 +22,7 @@ LABELS = {
     "ssim": "SSIM",
     "seam": "seam (original: 1)",
     "sharpness": "sharpness (original: 1)",
+    "fid": "FID (Keras's InceptionV3)",
     "seconds": "seconds per photo",
 }
 _LOWER_IS_BETTER = ("l1",)  # seam and sharpness are best at 1
@@ -73,7 +74,7 @@ def write(folder, title, notes, rows, summary, by_area, areas, pictures):
         by_area=by_area,
         bins=list(dict.fromkeys(name for bins in by_area.values() for name in bins)),
         best=_best(summary),
-        metrics=[*METRICS, "seconds"],
+        metrics=[*METRICS, *(["fid"] if any("fid" in values for values in summary.values()) else []), "seconds"],
         labels=LABELS,
         figures=figures,
         cards=cards,

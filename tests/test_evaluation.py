@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 import evaluate as script
-from glcic_tf import baselines, evaluation, export, images, model_file, protocols, report
+from glcic_tf import baselines, evaluation, export, fid, images, model_file, protocols, report
 from glcic_tf.errors import UserError
 from glcic_tf.networks import completion_network
 
@@ -112,15 +113,27 @@ def test_perfect_and_failing_methods(photos, monkeypatch):
     def fail(image, hole):
         raise RuntimeError("no memory\nmore")
 
-    area, found, failed, _ = evaluation._measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
+    area, found, failed, *_ = evaluation._measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
     assert area == hole.mean() and list(found) == ["perfect"]
     assert found["perfect"]["l1"] == 0 and found["perfect"]["ssim"] == 1 and found["perfect"]["psnr_hole"] == 99
     assert failed == [f"{photos / '2.png'}: bad failed (no memory)."]
     results = evaluation._Results()
-    results.add(job.name, (area, found, failed, {}))
+    results.add(job.name, (area, found, failed, {}, {}))
     assert "2 completions are perfect" not in results.notes(PROTOCOL)
     assert "1 completions are perfect; their PSNR counts as 99 dB." in results.notes(PROTOCOL)
     assert "1 completions failed." in results.notes(PROTOCOL)
+
+
+def test_fid_of_all_methods(photos, tmp_path, monkeypatch):
+    """With a network of three features: the mean colours. FID is 0 only for what leaves them as they are."""
+    image = keras.Input((299, 299, 3))
+    network = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+    monkeypatch.setattr(fid, "load_network", lambda weights: {"imagenet": network}[weights])
+    means = evaluation.evaluate(
+        photos, tmp_path / "r", PROTOCOL, [], ("telea", "mean_colour"), workers=1, fid_weights="imagenet"
+    )
+    assert 0 < means["telea"]["fid"].mean < means["mean_colour"]["fid"].mean and means["telea"]["fid"].n == 5
+    assert "InceptionV3" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
 
 
 def test_no_method_sees_what_stood_in_the_hole(photos):
