@@ -69,6 +69,12 @@ def folder(data_dir):
         try:
             with tarfile.open(data_dir) as archive:
                 archive.extractall(unpacked, filter="data")  # nothing outside of the folder, no devices
+                # tarfile takes a header that it cannot read for the end. The true end is a block of zeros.
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(tarfile.BLOCKSIZE).count(0) != tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError("it breaks off, or is damaged in the middle")
+                while archive.fileobj.read(2**20):  # up to the checksum of a compressed one
+                    pass
         except Exception as error:  # every kind of compression has its own
             raise UserError(
                 f"--data_dir={data_dir}: cannot be unpacked ({first_line(error)}); give a folder of photos, or a tar."
