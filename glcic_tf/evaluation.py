@@ -4,6 +4,7 @@ import collections
 import multiprocessing
 import os
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -259,7 +260,14 @@ def _networks(models, postprocess):
 
 
 def _with(completer, postprocess):
-    return lambda image, hole: completer.complete(image, hole, scale=1, postprocess=postprocess)
+    from glcic_tf.completer import HoleSizeWarning
+
+    def complete(image, hole):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
+            return completer.complete(image, hole, scale=1, postprocess=postprocess)
+
+    return complete
 
 
 def _saved_model(path):
