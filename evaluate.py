@@ -58,4 +58,5 @@ if __name__ == "__main__":
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
     flags.DEFINE_string("fid_weights", None, "File of these weights (.h5) instead, for --fid.")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
+    flags.register_validator("postprocess", lambda names: set(names) <= {"none", "poisson"}, "expected none, poisson")
     scripts.run(main)
