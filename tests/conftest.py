@@ -12,6 +12,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+pytest.register_assert_rewrite("portable_helpers")  # before a test module imports it
+
 # Before the first TensorFlow operation: two replicas to distribute over, on a machine with one CPU device.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
