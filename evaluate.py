@@ -28,6 +28,7 @@ def main():
         models=[None if name == "package" else name for name in args.models],
         methods=args.methods,
         postprocess=args.postprocess,
+        scale=args.scale,
         workers=args.workers,
         gallery=args.gallery,
         limit=args.limit,
@@ -46,6 +47,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is measured with each.")
+    scripts.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
     flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")

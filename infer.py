@@ -20,14 +20,6 @@ except ImportError as error:  # another Keras backend is asked for, or a package
     sys.exit(f"infer.py: {error}")
 
 
-def _scale(text):
-    """Parse --scale: "auto", or a number in (0, 1]; None if it is neither."""
-    try:
-        return text if text == "auto" else (float(text) if 0 < float(text) <= 1 else None)
-    except ValueError:
-        return None
-
-
 def main():
     args = flags.FLAGS
     failed = infer(
@@ -36,7 +28,7 @@ def main():
         args.output,
         args.model,
         args.overwrite,
-        scale=_scale(args.scale),
+        scale=args.scale,
         postprocess=args.postprocess,
         invert_mask=args.invert_mask,
         resize_mask=args.resize_mask,
@@ -69,8 +61,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
     flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
     flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
-    flags.DEFINE_string(
-        "scale",
+    scripts.define_scale(
         "auto",
         "1: complete at full resolution. Smaller: reduce the surroundings of a hole by this factor, complete them, and "
         "paste the hole, enlarged. auto: do so for holes much larger than those of the training.",
@@ -82,5 +73,4 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0
     )
-    flags.register_validator("scale", lambda text: _scale(text) is not None, "expected auto or a number in (0, 1]")
     scripts.run(main)

@@ -1,15 +1,16 @@
 """Compare networks and baselines on a folder of photos: measures, and writes the report."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
+from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from glcic_tf import baselines, fid, files, metrics, photo_folder, protocols, report, scripts, summary
@@ -27,6 +28,7 @@ def evaluate(
     models=(None,),
     methods=tuple(baselines.METHODS),
     postprocess=("none",),
+    scale=1,
     workers=0,
     gallery=48,
     limit=None,
@@ -42,6 +44,7 @@ def evaluate(
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
         postprocess: names in completer.POSTPROCESSES; each model is measured with each (SavedModels without).
+        scale: of `Completer.complete`, for the models (SavedModels have 1).
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.
@@ -62,19 +65,22 @@ def evaluate(
     jobs, notes = protocols.make_jobs(photos, protocol, folder)
     with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
         kept = {job.name for job in photo_folder.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
-        networks = _networks(models, postprocess)
+        networks = _networks(models, postprocess, scale)
         results = _Results(fid.load_network(fid_weights) if fid_weights else None)
         with_pixels = bool(fid_weights)
-        workers = workers or os.cpu_count()
-        context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
-        with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            waiting = [pool.submit(_measure, job, methods, job.name in kept, with_pixels) for job in jobs]
-            with tqdm(total=2 * len(jobs), unit="photo", disable=None, leave=False) as bar:
+        with _pool(workers or os.cpu_count()) as pool:
+            tasks = [(job, method) for job in jobs for method in methods]
+            waiting = [pool.schedule(_measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
+            with tqdm(total=len(jobs) + len(tasks), unit="step", disable=None, leave=False) as bar:
                 for job in jobs:
                     results.add(job.name, _measure(job, networks, job.name in kept, with_pixels))
                     bar.update()
-                for job, future in zip(jobs, waiting, strict=True):
-                    results.add(job.name, future.result())
+                for (job, method), future in zip(tasks, waiting, strict=True):
+                    try:
+                        results.add(job.name, future.result())
+                    except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
+                        ended = f"its process ended with code {error.exitcode}"
+                        results.failed.append(f"{job.path}: {method} failed ({ended}).")
                     bar.update()
         names = [*networks, *methods]
         rows = results.rows(names)
@@ -88,7 +94,7 @@ def evaluate(
         means = {name: values | results.fid(name) for name, values in means.items() if values}
         for line in results.skipped + results.failed:
             scripts.say(line)
-        notes = [*results.notes(protocol), *notes]
+        notes = [*results.notes(protocol), *notes, *([] if scale == 1 else [f"Models complete with --scale={scale}."])]
         report.write(
             temporary,
             f"Image completion: {protocol.describe()}",
@@ -102,6 +108,18 @@ def evaluate(
     for note in notes:
         print(note)
     return means
+
+
+@contextlib.contextmanager
+def _pool(workers):
+    """Processes for the baselines. Those of pebble, since one that dies takes only its own task with it."""
+    context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
+    with ProcessPool(workers, initializer=cv2.setNumThreads, initargs=(1,), context=context) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.stop()  # or leaving would wait for all that was scheduled
+            raise
 
 
 class _Results:
@@ -236,7 +254,7 @@ def _by_area(rows, areas):
     return {name: mean._asdict() for name, mean in values.items()}
 
 
-def _networks(models, postprocess):
+def _networks(models, postprocess, scale):
     """Load models: {name: function}, named as their files."""
     if not models:
         return {}
@@ -255,17 +273,17 @@ def _networks(models, postprocess):
             continue
         completer = Completer.load(path)
         for kind in postprocess:
-            found[name if kind == "none" else f"{name}+{kind}"] = _with(completer, kind)
+            found[name if kind == "none" else f"{name}+{kind}"] = _with(completer, kind, scale)
     return found
 
 
-def _with(completer, postprocess):
+def _with(completer, postprocess, scale):
     from glcic_tf.completer import HoleSizeWarning
 
     def complete(image, hole):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
-            return completer.complete(image, hole, scale=1, postprocess=postprocess)
+            return completer.complete(image, hole, scale=scale, postprocess=postprocess)
 
     return complete
 

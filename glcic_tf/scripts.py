@@ -50,6 +50,21 @@ def run(main):
     app.run(guarded, flags_parser=parse)
 
 
+class _ScaleParser(flags.ArgumentParser):
+    """Of "auto", or a number in (0, 1]."""
+
+    def parse(self, argument):
+        with contextlib.suppress(ValueError):
+            if argument == "auto" or 0 < float(argument) <= 1:
+                return argument if argument == "auto" else float(argument)
+        raise ValueError("expected auto or a number in (0, 1]")
+
+
+def define_scale(default, text):
+    """Define the flag --scale, the argument of `Completer.complete`."""
+    flags.DEFINE(_ScaleParser(), "scale", default, text)
+
+
 def for_each(jobs, work, unit="photo"):
     """Do `work(job)` for every job; a UserError is reported on stderr and does not stop the rest.
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from glcic_tf.networks import completion_network
 SCRIPT = Path(script.__file__)
 PROTOCOL = protocols.Protocol("rectangle", 48, 12, 20)
 METHODS = ("telea", "mean_colour")
+MEASURE = evaluation._measure
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,29 @@ def test_perfect_and_failing_methods(photos, monkeypatch):
     assert "2 completions are perfect" not in results.notes(PROTOCOL)
     assert "1 completions are perfect; their PSNR counts as 99 dB." in results.notes(PROTOCOL)
     assert "1 completions failed." in results.notes(PROTOCOL)
+
+
+def measure_or_die(job, methods, *args):
+    if job.name == "1.png" and methods == ["telea"]:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+    return MEASURE(job, methods, *args)
+
+
+def test_a_process_that_dies_costs_one_completion(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "_measure", measure_or_die)
+    means = evaluation.evaluate(photos, tmp_path / "r", PROTOCOL, [], METHODS, workers=2)
+    assert means["telea"]["l1"].n == 4 and means["mean_colour"]["l1"].n == 5
+    captured = capsys.readouterr()
+    assert f"{photos / '1.png'}: telea failed (its process ended with code -9)." in captured.err
+    assert "1 completions failed." in captured.out
+
+
+def test_scale_reaches_the_models(photos, model, tmp_path, capsys):
+    means = [
+        evaluation.evaluate(photos, tmp_path / str(s), PROTOCOL, [model], (), scale=s, workers=1) for s in (1, 0.5)
+    ]
+    assert means[0]["narrow"]["l1"] != means[1]["narrow"]["l1"]
+    assert "Models complete with --scale=0.5." in capsys.readouterr().out
 
 
 def test_fid_of_all_methods(photos, tmp_path, monkeypatch):
