@@ -48,8 +48,9 @@ def get_config():
     config.known_weight_end = 0.0  # and at its end, linear in between
     config.adversarial_weight = 0.0004  # alpha (section 3.4)
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
+    config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
     config.hole = ml_collections.ConfigDict()
-    config.hole.kind = "rectangle"  # rectangle | blob | stroke | free_form (a blob or strokes)
+    config.hole.kind = "rectangle"  # rectangle | blob | stroke | free_form (a blob or strokes) | mixed (all)
     config.hole.count_min = 1  # rectangles or strokes per image
     config.hole.count_max = 1
     config.hole.min_px = 96  # each side of a rectangle, px, both ends included (section 4)
@@ -111,6 +112,7 @@ STAGE_FIELDS = (
     "known_weight_end",
     "adversarial_weight",
     "adversarial_form",
+    "r1_gamma",
     "hole",
     "optimizer",
     "discriminator_optimizer",

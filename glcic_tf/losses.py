@@ -42,6 +42,22 @@ def discriminator_loss(real_logits, fake_logits):
     return real + fake, {"real": real, "fake": fake}
 
 
+def r1_penalty(gradients):
+    """Squared norm of D's gradient at real images (R1; Mescheder et al. 2018, equation 9), not in the paper.
+
+    It keeps D smooth: without it D soon tells blurred completions from photos with certainty, and its gradient, all
+    that C learns from, becomes useless.
+
+    Args:
+        gradients: those of D's logits with respect to its inputs, list of [batch, height, width, 3].
+
+    Returns:
+        [batch] float32 (float64 for such gradients); its weight is gamma / 2.
+    """
+    gradients = [g if g.dtype == tf.float64 else tf.cast(g, tf.float32) for g in gradients]
+    return tf.add_n([tf.reduce_sum(tf.square(g), [1, 2, 3]) for g in gradients])
+
+
 def adversarial_loss(fake_logits, form="minimax"):
     """What C minimises against D, from logits, [batch, 1] -> [batch] float32.
 

@@ -146,13 +146,15 @@ class Validation:
         """Complete all photos.
 
         Returns:
-            (means of l1 and PSNR in the hole by name, grid of the first `shown` photos as uint8 [height, width, 3]).
+            (means of l1, PSNR in the hole and sharpness by name, grid of the first `shown` photos as uint8 [height,
+            width, 3]).
         """
         completed = self._complete()
         triples = list(zip(self.images, completed, self.masks[..., 0], strict=True))
         figures = {
             "val_l1": float(np.mean([metrics.l1_in_hole(*triple) for triple in triples])),
             "val_psnr_hole": float(np.mean([metrics.psnr_in_hole(*triple) for triple in triples])),
+            "val_sharpness": float(np.nanmean([metrics.sharpness(*triple) for triple in triples])),
         }
         grid = [pictures.comparison(*triple) for triple in triples[:shown]]
         return figures, np.concatenate(grid)

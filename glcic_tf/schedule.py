@@ -43,6 +43,7 @@ class Stage:
     known_weight_end: float
     adversarial_weight: float
     adversarial_form: str
+    r1_gamma: float
     hole: HoleSpec
     optimizer: OptimizerSpec
     discriminator_optimizer: OptimizerSpec
@@ -191,16 +192,16 @@ def _check_stage(s):
     if s.short_edge_min_px < s.image_size:
         fail(f"short_edge_min_px {s.short_edge_min_px} is smaller than image_size {s.image_size}.")
     ordered("short_edge_min_px", s.short_edge_min_px, "short_edge_max_px", s.short_edge_max_px)
-    for field in ("known_weight", "known_weight_end", "adversarial_weight"):
+    for field in ("known_weight", "known_weight_end", "adversarial_weight", "r1_gamma"):
         at_least(field, getattr(s, field), 0)
     at_least("hole.count_min", hole.count_min, 1)
     ordered("hole.count_min", hole.count_min, "hole.count_max", hole.count_max)
-    if hole.kind == "rectangle":
+    if hole.kind in ("rectangle", "mixed"):
         at_least("hole.min_px", hole.min_px, 1)
         ordered("hole.min_px", hole.min_px, "hole.max_px", hole.max_px)
         if hole.max_px > s.patch_size:
             fail(f"hole.max_px {hole.max_px} is larger than patch_size {s.patch_size}, so the patch would not hold it.")
-    else:
+    if hole.kind != "rectangle":
         ordered("hole.area_min", hole.area_min, "hole.area_max", hole.area_max)
         ordered("hole.brush_min_px", hole.brush_min_px, "hole.brush_max_px", hole.brush_max_px)
         at_least("hole.brush_min_px", hole.brush_min_px, 1)

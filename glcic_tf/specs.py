@@ -2,7 +2,7 @@
 
 import dataclasses
 
-HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form")
+HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form", "mixed")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -15,7 +15,7 @@ class HoleSpec:
 
     Attributes:
         kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
-            `free_form`, a blob or strokes with equal chance.
+            `free_form`, a blob or strokes with equal chance; `mixed`, rectangles or free form with equal chance.
         count_min, count_max: how many rectangles or strokes.
         min_px, max_px: each side of a rectangle, px, both ends included.
         area_min, area_max: share of the image that a blob covers.

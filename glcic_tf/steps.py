@@ -11,12 +11,13 @@ from glcic_tf import geometry, initial_weights, losses, networks, precision
 
 METRICS = {
     "completion": ("completion_loss", "known_loss"),
-    "discriminator": ("completion_loss", "discriminator_loss", "d_real", "d_fake", "d_accuracy"),
+    "discriminator": ("completion_loss", "discriminator_loss", "r1_penalty", "d_real", "d_fake", "d_accuracy"),
     "joint": (
         "completion_loss",
         "known_loss",
         "adversarial_loss",
         "discriminator_loss",
+        "r1_penalty",
         "d_real",
         "d_fake",
         "d_accuracy",
@@ -83,7 +84,9 @@ class TrainState:
             d.use_local,
             d.global_convolutions or None,
             d.local_convolutions or None,
-            synchronized=self._synchronized,
+            # Also on one replica: R1 differentiates twice, and tf.nn.moments, which Keras takes the statistics with
+            # otherwise, stops the gradient at the mean: right for the first derivative and wrong for the second.
+            synchronized=True,
             dtype=self.config.precision,
         )
         _draw_weights(network, discriminator_seed(self.config.seed, stage))
@@ -184,10 +187,20 @@ def _share(stage):
     return lambda values: tf.reduce_sum(values) / stage.batch_size
 
 
-def _discriminate(state, stage, images, origin):
-    """Logits of D, [batch, 1], for whole images and the patches at `origin`. Batch statistics, as D is only trained."""
+def _discriminate(state, stage, images, origin, with_gradients=False):
+    """Logits of D, [batch, 1], for whole images and the patches at `origin`. Batch statistics, as D is only trained.
+
+    `with_gradients`: return the logits and those of their sum with respect to D's inputs, a list, as R1 needs them.
+    """
     inputs = {"image": images, "patch": geometry.local_patch(images, origin, stage.patch_size)}
-    return state.discriminator({i.name: inputs[i.name] for i in state.discriminator.inputs}, training=True)
+    inputs = {i.name: inputs[i.name] for i in state.discriminator.inputs}
+    if not with_gradients:
+        return state.discriminator(inputs, training=True)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        logits = state.discriminator(inputs, training=True)
+        total = tf.reduce_sum(logits)
+    return logits, list(tape.gradient(total, inputs).values())
 
 
 def _update_discriminator(state, stage, batch, images, fakes):
@@ -195,13 +208,20 @@ def _update_discriminator(state, stage, batch, images, fakes):
     variables = state.discriminator.trainable_variables
     with tf.GradientTape() as tape:
         fake_logits = _discriminate(state, stage, fakes, batch["patch"])
-        real_logits = _discriminate(state, stage, images, batch["real_patch"])
+        if stage.r1_gamma:
+            real_logits, gradients = _discriminate(state, stage, images, batch["real_patch"], with_gradients=True)
+            penalty = losses.r1_penalty(gradients)
+        else:
+            real_logits = _discriminate(state, stage, images, batch["real_patch"])
+            penalty = tf.zeros_like(real_logits[:, 0])
         loss, _ = losses.discriminator_loss(real_logits, fake_logits)
+        loss += stage.r1_gamma / 2 * penalty
         scaled = state.discriminator_optimizer.scale_loss(share(loss))
     precision.apply_gradients(state.discriminator_optimizer, tape.gradient(scaled, variables), variables)
     correct = tf.cast(real_logits > 0, loss.dtype) + tf.cast(fake_logits <= 0, loss.dtype)
     return {
         "discriminator_loss": share(loss),
+        "r1_penalty": share(penalty),
         "d_real": share(tf.sigmoid(real_logits)),
         "d_fake": share(tf.sigmoid(fake_logits)),
         "d_accuracy": share(correct / 2),

@@ -33,10 +33,12 @@ def draw_hole(rng, image_size, spec):
     Raises:
         ValueError: the spec's kind is unknown.
     """
-    if spec.kind == "rectangle":
+    kind = spec.kind
+    if kind == "mixed":
+        kind = "rectangle" if rng.random() < 0.5 else "free_form"
+    if kind == "rectangle":
         mask, centre = _rectangles(rng, image_size, spec)
         return mask.astype(np.uint8)[..., None], centre
-    kind = spec.kind
     if kind == "free_form":
         kind = "blob" if rng.random() < 0.5 else "stroke"
     if kind == "blob":

@@ -70,8 +70,9 @@ def double_precision():
 
 @pytest.mark.usefixtures("double_precision")
 def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkpoints(config, tmp_path):
-    stages = schedule.resolve(config)
     config = config.copy_and_resolve_references()
+    config.r1_gamma = 1.0
+    stages = schedule.resolve(config)
     config.precision = "float64"
     states = [steps.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
     assert_close(*(networks(s) for s in states), 0)

@@ -39,6 +39,7 @@ def stage(**changes):
         known_weight_end=0.0,
         adversarial_weight=0.0,
         adversarial_form="minimax",
+        r1_gamma=0.0,
         hole=HoleSpec(min_px=3, max_px=6),
         optimizer=OptimizerSpec(),
         discriminator_optimizer=OptimizerSpec(),
@@ -436,7 +437,7 @@ from glcic_tf.specs import HoleSpec, OptimizerSpec
 config = SimpleNamespace(seed=0, data=SimpleNamespace(validation_photos=0, enlarge=True))
 photos, _ = photo_folder.find(config, sys.argv[1], None, 4)
 stage = schedule.Stage(
-    "completion", 0, "completion", 0, 1, 0, 16, 8, 16, 24, 4, 0.0, 0.0, 0.0, "minimax",
+    "completion", 0, "completion", 0, 1, 0, 16, 8, 16, 24, 4, 0.0, 0.0, 0.0, "minimax", 0.0,
     HoleSpec(min_px=3, max_px=6), OptimizerSpec(), OptimizerSpec(),
 )
 print(examples.batch(photos, stage, 0, 0)["image"].shape)

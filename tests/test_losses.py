@@ -51,6 +51,17 @@ def test_completion_loss_and_its_gradient_equal_numpy(known_weight):
         np.testing.assert_allclose(gradient[i], 2 * error * weight / 3, rtol=1e-4, atol=1e-8)
 
 
+def test_r1_penalty_equals_numpy():
+    rng = np.random.default_rng(1)
+    image, patch = rng.normal(size=[3, 4, 5, 3]), rng.normal(size=[3, 2, 2, 3]).astype(np.float32)
+    expected = [np.sum(image[i] ** 2) + np.sum(patch[i].astype(np.float64) ** 2) for i in range(3)]
+    value = losses.r1_penalty([tf.constant(image.astype(np.float32)), tf.constant(patch)])
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    half = losses.r1_penalty([tf.constant(200.0, tf.float16, [1, 8, 8, 3])])  # 40,000 each: their sum is no float16
+    np.testing.assert_allclose(half, [40_000 * 192])
+    assert half.dtype == tf.float32
+
+
 def test_completion_loss_is_blind_outside_the_hole():
     completed, images, mask = images_and_mask()
     value, gradient = value_and_gradient(lambda x: losses.completion_loss(x, images, mask)[0], completed)

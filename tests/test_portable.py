@@ -254,6 +254,7 @@ def double_precision(monkeypatch):
 def test_60_float64_steps_through_all_phases_equal_those_of_train_py(config, photos, tmp_path):
     config = config.copy_and_resolve_references()
     config.precision, config.discriminator.use_global = "float64", False
+    config.r1_gamma = 1.0
     export.export(config, photos, tmp_path / "run", tmp_path / "bundle", steps_per_call=PER_CALL)
     train_photos, _ = photo_folder.find(config, photos, None, config.batch_size)
     state = steps.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())

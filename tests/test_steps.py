@@ -122,6 +122,35 @@ def test_joint_step_updates_d_first_and_uses_one_forward_pass(stages):
     np.testing.assert_allclose(metrics["adversarial_loss"], np.mean(-np.log1p(np.exp(logits))), rtol=1e-4)
 
 
+def test_r1_takes_d_s_gradient_at_real_images(stages):
+    """Its norm is the difference quotient of D's logits along it; image and patch are inputs of their own."""
+    state, stage = make_state(stages, "discriminator")
+    batch = make_batch()
+    images = tf.cast(batch["image"], tf.float32) / 255
+    inputs = {"image": images, "patch": geometry.local_patch(images, batch["real_patch"], PATCH)}
+    _, gradients = steps._discriminate(state, stage, images, batch["real_patch"], with_gradients=True)
+    for name, gradient in zip(sorted(inputs), gradients, strict=True):
+        step = 1e-2 * gradient / tf.norm(gradient)
+        ends = [state.discriminator({**inputs, name: inputs[name] + s * step}, training=True) for s in (1, -1)]
+        quotient = float(tf.reduce_sum(ends[0] - ends[1])) / 2e-2
+        np.testing.assert_allclose(tf.norm(gradient), quotient, rtol=0.02)
+
+
+def test_r1_makes_d_smoother_and_is_logged(stages):
+    from dataclasses import replace
+
+    penalties = {}
+    for gamma in (0.0, 100.0):
+        state, stage = make_state(stages, "discriminator")
+        for i in range(4):
+            metrics = steps.discriminator_step(state, replace(stage, r1_gamma=gamma), make_batch(i), 0.0)
+        images = tf.cast(make_batch()["image"], tf.float32) / 255
+        _, gradients = steps._discriminate(state, stage, images, make_batch()["real_patch"], with_gradients=True)
+        penalties[gamma] = sum(float(tf.reduce_sum(tf.square(g))) for g in gradients)
+        assert (float(metrics["r1_penalty"]) > 0) == (gamma > 0)
+    assert penalties[100.0] < penalties[0.0] / 2
+
+
 def test_d_sees_the_original_where_pixels_are_known(stages, monkeypatch):
     state, stage = make_state(stages, "joint")
     batch = make_batch()

@@ -84,7 +84,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "d_accuracy",
         "images_per_second",
     } <= last.keys()
-    assert {"val_l1", "val_psnr_hole"} <= logged[-1].keys()
+    assert {"val_l1", "val_psnr_hole", "val_sharpness"} <= logged[-1].keys()
     grid = cv2.imread(str(finished / "samples" / "0000060.png"))
     assert grid.shape == (2 * (26 + 32), 3 * 32 + 12, 3)
     assert list((finished / "tensorboard").glob("events.*"))

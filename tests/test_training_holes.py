@@ -192,6 +192,18 @@ def test_free_form_mixes_blobs_and_strokes():
     assert masks[np.arange(300), centres[:, 0], centres[:, 1]].all()
 
 
+def test_mixed_is_rectangles_and_free_forms():
+    """Rectangles of 7 x 7 px have 49 pixels and a centre of their own, blobs 256 pixels; the rest are strokes."""
+    spec = HoleSpec(
+        kind="mixed", min_px=7, max_px=7, area_min=0.25, area_max=0.25, brush_min_px=3, brush_max_px=5, count_max=1
+    )
+    masks, _ = draw_many(spec, image_size=32, count=400)
+    boxes = boxes_of(masks)
+    rectangles = (masks.sum((1, 2)) == 49) & (boxes[:, 2:] == 7).all(1)
+    blobs = masks.sum((1, 2)) == 256
+    assert 0.4 < rectangles.mean() < 0.6 and 0.15 < blobs.mean() < 0.35
+
+
 def test_centre_of_a_free_hole_is_any_of_its_pixels():
     """One mask, many draws: every hole pixel comes up, at the same rate."""
     mask = np.zeros([8, 8], bool)
