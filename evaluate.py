@@ -32,7 +32,7 @@ def main():
         workers=args.workers,
         gallery=args.gallery,
         limit=args.limit,
-        fid_weights=(args.fid_weights or "imagenet") if args.fid else None,
+        fid_weights=args.fid_weights or ("imagenet" if args.fid else None),
         overwrite=args.overwrite,
     )
     columns = ["l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds"]
@@ -58,7 +58,11 @@ if __name__ == "__main__":
     flags.DEFINE_integer("gallery", 48, "Photos in the gallery.", 0)
     flags.DEFINE_integer("limit", None, "Measure only so many of the photos, evenly spread.", 1)
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
-    flags.DEFINE_string("fid_weights", None, "File of these weights (.h5) instead, for --fid.")
+    flags.DEFINE_string("fid_weights", None, "Measure FID with this file of these weights (.h5).")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
-    flags.register_validator("postprocess", lambda names: set(names) <= {"none", "poisson"}, "expected none, poisson")
+    flags.register_validator(
+        "postprocess",
+        lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
+        "expected none, poisson or both",
+    )
     scripts.run(main)

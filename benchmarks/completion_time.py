@@ -52,7 +52,8 @@ def run():
         side, way = _CASE.value.split(",")
         measure_here(int(side), way)
         return
-    import tensorflow as tf
+    with scripts.quiet_start():
+        import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     print(

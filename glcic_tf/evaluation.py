@@ -1,11 +1,13 @@
 """Compare networks and baselines on a folder of photos: measures, and writes the report."""
 
-import collections
 import contextlib
 import multiprocessing
 import os
+import platform
+import signal
+import threading
 import time
-import warnings
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -13,12 +15,14 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
-from glcic_tf import baselines, fid, files, metrics, photo_folder, protocols, report, scripts, summary
+from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts
 from glcic_tf.errors import UserError, first_line
+from glcic_tf.measurements import Measurements
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
-_EXTREMES = 6  # best and worst cases in the gallery
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_OWN_PICTURES = ("original", "masked")  # in the gallery, beside those of the methods
+_VERSIONS = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless", "scikit-image", "PyPatchMatch")
 
 
 def evaluate(
@@ -57,57 +61,102 @@ def evaluate(
     Raises:
         UserError: nothing can be measured, or a flag names what is not there.
     """
-    unknown = [name for name in methods if name not in baselines.METHODS]
-    if unknown:
-        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
-    photos = protocols.find_photos(folder, (protocol.masks, output))
+    methods = list(dict.fromkeys(methods))
+    _check(folder, output, protocol, models, methods)
+    photos = [path for path in protocols.find_photos(folder, (protocol.masks, output)) if not _of_a_report(path)]
     photos = photos if limit is None else photo_folder.spread(photos, limit)
     jobs, notes = protocols.make_jobs(photos, protocol, folder)
     with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
+        networks = model_methods.load(models, postprocess, scale, _OWN_PICTURES)
         kept = {job.name for job in photo_folder.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
-        networks = _networks(models, postprocess, scale)
-        results = _Results(fid.load_network(fid_weights) if fid_weights else None)
-        with_pixels = bool(fid_weights)
-        with _pool(workers or os.cpu_count()) as pool:
-            tasks = [(job, method) for job in jobs for method in methods]
-            waiting = [pool.schedule(_measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
-            with tqdm(total=len(jobs) + len(tasks), unit="step", disable=None, leave=False) as bar:
-                for job in jobs:
-                    results.add(job.name, _measure(job, networks, job.name in kept, with_pixels))
-                    bar.update()
-                for (job, method), future in zip(tasks, waiting, strict=True):
-                    try:
-                        results.add(job.name, future.result())
-                    except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
-                        ended = f"its process ended with code {error.exitcode}"
-                        results.failed.append(f"{job.path}: {method} failed ({ended}).")
-                    bar.update()
+        with scripts.quiet_start():
+            measurements = Measurements(fid.load_network(fid_weights) if fid_weights else None)
+        workers = workers or os.cpu_count()
+        _measure_all(measurements, jobs, networks, methods, workers, kept, bool(fid_weights))
         names = [*networks, *methods]
-        rows = results.rows(names)
+        rows, problems = measurements.rows(names), measurements.problems()
         if not rows:
-            reasons = f" ({results.skipped[0]})" if results.skipped else ""
-            raise UserError(
-                f"--images={folder}: none of {len(jobs)} photos could be measured: {results.too_small} are smaller "
-                f"than {protocol.size} px, {len(results.skipped)} failed{reasons}."
-            )
-        means = {name: _summarise([row for row in rows if row["method"] == name]) for name in names}
-        means = {name: values | results.fid(name) for name, values in means.items() if values}
-        for line in results.skipped + results.failed:
+            raise UserError(_nothing_measured(folder, protocol, len(jobs), measurements, problems))
+        for line in problems:
             scripts.say(line)
-        notes = [*results.notes(protocol), *notes, *([] if scale == 1 else [f"Models complete with --scale={scale}."])]
+        means = {name: measurements.means(name) for name in names}
+        notes = [*measurements.notes(protocol.size), *notes, *_circumstances(networks, methods, scale, workers)]
+        pictures, extremes = measurements.gallery(names[0], gallery)
         report.write(
             temporary,
             f"Image completion: {protocol.describe()}",
             notes,
+            problems,
             rows,
             {name: {metric: mean._asdict() for metric, mean in values.items()} for name, values in means.items()},
-            {name: _by_area([row for row in rows if row["method"] == name], results.areas) for name in means},
-            results.areas,
-            results.chosen(names[0], gallery),
+            {name: {area: mean._asdict() for area, mean in measurements.by_area(name).items()} for name in names},
+            measurements.areas,
+            pictures,
+            extremes,
         )
     for note in notes:
         print(note)
     return means
+
+
+def _check(folder, output, protocol, models, methods):
+    for flag, value in (("images", folder), ("output", output)):
+        if not str(value):
+            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
+    unknown = [name for name in methods if name not in baselines.METHODS]
+    if unknown:
+        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
+    if not models and not methods:
+        raise UserError("--models, --methods: both are empty; name something to measure.")
+    if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
+        raise UserError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
+
+
+def _of_a_report(path):
+    """Whether a file is a figure of an earlier report that lies among the photos."""
+    return path.name in report.MEMBERS and path.with_name("metrics.json").is_file()
+
+
+def _nothing_measured(folder, protocol, jobs, measurements, problems):
+    reason = f" ({problems[0]})" if problems else ""
+    return (
+        f"--images={folder}: none of {jobs} photos could be measured: {measurements.too_small} are smaller than "
+        f"{protocol.size} px, {len(measurements.skipped)} cannot be used, {measurements.failures()} completions "
+        f"failed{reason}; use other photos, or a smaller --size with --hole_min and --hole_max."
+    )
+
+
+def _circumstances(networks, methods, scale, workers):
+    """What else decides about the figures and the times."""
+    notes = [f"Models complete with --scale={scale} (SavedModels: 1)."] if networks and scale != 1 else []
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    alone = ["models one photo after the other"] if networks else []
+    shared = [f"other methods in {workers} processes at once"] if methods else []
+    notes.append(f"Times: {machine}; {', '.join(alone + shared)}.")
+    installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    notes.append(", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS if name in installed) + ".")
+    return notes
+
+
+def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixels):
+    """Measure networks first, alone, so that their times mean something, then the baselines in processes."""
+    tasks = [(job, method) for job in jobs for method in methods]
+    with tqdm(total=len(jobs) * bool(networks) + len(tasks), unit="step", disable=None, leave=False) as bar:
+        if networks:
+            measure(jobs[0], networks, False)  # traces the graphs, which would count as the first photo's time
+            for job in jobs:
+                measurements.add(job.name, measure(job, networks, job.name in kept, with_pixels))
+                bar.update()
+        if not methods:
+            return
+        with _pool(workers) as pool:
+            waiting = [pool.schedule(measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
+            for (job, method), future in zip(tasks, waiting, strict=True):
+                try:
+                    measurements.add(job.name, future.result())
+                except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
+                    measurements.add_failure(job.path, f"{method} failed: its process ended with {error.exitcode}")
+                bar.update()
 
 
 @contextlib.contextmanager
@@ -116,86 +165,28 @@ def _pool(workers):
     context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
     with ProcessPool(workers, initializer=cv2.setNumThreads, initargs=(1,), context=context) as pool:
         try:
+            with _interrupt_ignored():
+                pool.schedule(int)  # starts the processes
             yield pool
         except BaseException:
             pool.stop()  # or leaving would wait for all that was scheduled
             raise
 
 
-class _Results:
-    """What was measured so far."""
-
-    def __init__(self, network=None):
-        self._network, self._features = network, {}
-        self.found, self.areas, self.pictures = collections.defaultdict(dict), {}, collections.defaultdict(dict)
-        self.skipped, self.failed, self.too_small = [], [], 0
-        self._seen = set()
-
-    def add(self, name, measured):
-        """Add what `_measure` returned for a photo; what concerns the photo itself is counted once."""
-        first = name not in self._seen
-        self._seen.add(name)
-        if isinstance(measured, str):
-            if first:
-                self.skipped.append(measured)
-            return
-        if measured is None:
-            self.too_small += first
-            return
-        area, found, failed, pictures, pixels = measured
-        for method, image in pixels.items():
-            if method != "original" or first:
-                statistics = self._features.setdefault(method, fid.Statistics(self._network.output_shape[-1]))
-                statistics.add(fid.features(image[None], self._network))
-        self.areas[name] = area
-        self.found[name] |= found
-        self.failed += failed
-        self.pictures[name] |= pictures
-
-    def fid(self, method):
-        """FID of a method as a part of its means; empty if it was not asked for, or there are under two photos."""
-        if method not in self._features or self._features[method].n < 2:
-            return {}
-        distance = fid.distance(self._features["original"], self._features[method])
-        return {"fid": summary.Mean(distance, float("nan"), float("nan"), self._features[method].n)}
-
-    def rows(self, methods):
-        """Rows of the table: by photo, then in the order of the methods."""
-        return [
-            {"image": name, "method": method, **self.found[name][method]}
-            for name in sorted(self.found)
-            for method in methods
-            if method in self.found[name]
-        ]
-
-    def notes(self, protocol):
-        """Say how many photos were measured, and how many were not and why."""
-        notes = [f"{len(self.found)} photos measured."]
-        if self.too_small:
-            notes.append(f"{self.too_small} photos skipped: smaller than {protocol.size} px.")
-        if self.skipped:
-            notes.append(f"{len(self.skipped)} photos skipped: they or their masks cannot be used.")
-        if self.failed:
-            notes.append(f"{len(self.failed)} completions failed.")
-        capped = sum(found["psnr_hole"] >= metrics.PSNR_CAP_DB for by in self.found.values() for found in by.values())
-        if capped:
-            notes.append(f"{capped} completions are perfect; their PSNR counts as {metrics.PSNR_CAP_DB:g} dB.")
-        return notes
-
-    def chosen(self, method, count):
-        """Pictures to show: the best and the worst cases of a method, and others evenly spread."""
-        names = sorted(name for name, shown in self.pictures.items() if shown)
-        measured = sorted(
-            (name for name in names if method in self.found[name]), key=lambda n: self.found[n][method]["psnr_hole"]
-        )
-        extremes = min(_EXTREMES, count // 4)
-        taken = {*measured[:extremes], *measured[len(measured) - extremes :]}
-        rest = [name for name in names if name not in taken]
-        taken |= set(photo_folder.spread(rest, max(0, count - len(taken))))
-        return {name: self.pictures[name] for name in sorted(taken)}
+@contextlib.contextmanager
+def _interrupt_ignored():
+    """Ignore Ctrl-C. Processes started meanwhile do so for good, instead of ending with a traceback each."""
+    if threading.current_thread() is not threading.main_thread():  # there Python does not allow it
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
-def _measure(job, methods, with_pictures, with_pixels=False):
+def measure(job, methods, with_pictures, with_pixels=False):
     """Measure methods on one photo.
 
     Args:
@@ -204,8 +195,8 @@ def _measure(job, methods, with_pictures, with_pixels=False):
         with_pictures, with_pixels: whether to return JPEGs, and the completed images themselves.
 
     Returns:
-        (area, {method: metrics and seconds}, messages of methods that failed, {name: JPEG}, {name: uint8 array}); None
-        if the photo is smaller than the crop; a message if it or its mask cannot be used.
+        (area, {method: metrics and seconds}, [(path, message) of methods that failed], {name: JPEG},
+        {name: uint8 array}); None if the photo is smaller than the crop; a message if it or its mask cannot be used.
     """
     methods = methods if isinstance(methods, dict) else {name: baselines.METHODS[name] for name in methods}
     try:
@@ -224,8 +215,8 @@ def _measure(job, methods, with_pictures, with_pixels=False):
         start = time.perf_counter()
         try:
             completed = complete(masked.copy(), hole)
-        except (ValueError, RuntimeError, MemoryError) as error:
-            failed.append(f"{job.path}: {name} failed ({first_line(error)}).")
+        except (ValueError, RuntimeError) as error:
+            failed.append((job.path, first_line(error)))
             continue
         seconds = time.perf_counter() - start
         found[name] = metrics.all_metrics(original, completed, hole) | {"seconds": seconds}
@@ -238,69 +229,3 @@ def _measure(job, methods, with_pictures, with_pixels=False):
 
 def _jpeg(image):
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()
-
-
-def _summarise(rows):
-    """Means of the metrics with their intervals, and of the seconds, over the photos that a method completed."""
-    if not rows:
-        return {}
-    means = {metric: summary.mean_interval([row[metric] for row in rows]) for metric in report.METRICS}
-    seconds = summary.Mean(float(np.median([row["seconds"] for row in rows])), float("nan"), float("nan"), len(rows))
-    return means | {"seconds": seconds}
-
-
-def _by_area(rows, areas):
-    values = summary.by_area([areas[row["image"]] for row in rows], [row["psnr_hole"] for row in rows])
-    return {name: mean._asdict() for name, mean in values.items()}
-
-
-def _networks(models, postprocess, scale):
-    """Load models: {name: function}, named as their files."""
-    if not models:
-        return {}
-    for path in models:
-        if path is not None and not Path(path).exists():
-            raise UserError(f"--models={path}: there is no such file or folder; check the name.")
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completer import Completer
-
-    found = {}
-    for path in models:
-        name = "glcic" if path is None else Path(path).stem
-        name = name if name not in found else str(path)
-        if path is not None and Path(path).is_dir():
-            found[name] = _saved_model(path)
-            continue
-        completer = Completer.load(path)
-        for kind in postprocess:
-            found[name if kind == "none" else f"{name}+{kind}"] = _with(completer, kind, scale)
-    return found
-
-
-def _with(completer, postprocess, scale):
-    from glcic_tf.completer import HoleSizeWarning
-
-    def complete(image, hole):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
-            return completer.complete(image, hole, scale=scale, postprocess=postprocess)
-
-    return complete
-
-
-def _saved_model(path):
-    import tensorflow as tf
-
-    try:
-        loaded = tf.saved_model.load(path)
-        signature = loaded.signatures["serving_default"]
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"--models={path}: is no SavedModel of a completion network ({first_line(error)}).") from error
-
-    def complete(image, hole, loaded=loaded):  # the signature dies with what was loaded
-        mask = np.where(hole, 255, 0).astype(np.uint8)
-        return signature(image=tf.constant(image[None]), mask=tf.constant(mask[None, ..., None]))["completed"][
-            0
-        ].numpy()
-
-    return complete

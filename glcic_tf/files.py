@@ -40,6 +40,11 @@ def replacing(path):
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place.") from error
 
 
+def printable(name):
+    """Return a file's name as text that can be written anywhere: bytes that are no UTF-8 as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextlib.contextmanager
 def replacing_folder(output, overwrite, kind, mark, members):
     """Yield an empty folder beside `output`, and rename it to `output` if all went well; else nothing is left of it.

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import holes, images
+from glcic_tf import files, holes, images
 from glcic_tf.errors import UserError
 from glcic_tf.metrics import SSIM_WINDOW_PX
 from glcic_tf.specs import HoleSpec
@@ -169,7 +169,7 @@ def make_jobs(photos, protocol, folder):
     photos = [Path(path) for path in photos]
     names = [path.relative_to(folder) for path in photos]
     if protocol.kind != "files":
-        return [Job(n.as_posix(), path, protocol) for n, path in zip(names, photos, strict=True)], []
+        return [Job(files.printable(n.as_posix()), path, protocol) for n, path in zip(names, photos, strict=True)], []
 
     masks = _list_images("--masks", protocol.masks, "masks")
     own, by_stem = {}, {}
@@ -182,7 +182,7 @@ def make_jobs(photos, protocol, folder):
         is_own = len(found) == 1
         mask = found[0] if is_own else masks[borrowed % len(masks)]
         borrowed += not is_own
-        jobs.append(Job(name.as_posix(), path, protocol, mask, is_own))
+        jobs.append(Job(files.printable(name.as_posix()), path, protocol, mask, is_own))
     notes = []
     if 0 < borrowed < len(photos):
         notes.append(
@@ -305,4 +305,4 @@ def _list_images(flag, folder, what):
     try:
         return images.find_photos(folder)
     except UserError as error:
-        raise UserError(f"{flag}: {error}") from error
+        raise UserError(f"{flag}={error}") from error

@@ -37,8 +37,8 @@ LAYERS = {
     },
     2: {"steps", "checkpoints", "examples", "monitor", "windows", "export", "protocols"},
     3: {"data", "photo_folder", "completer", "scripts"},
-    4: {"trainer"},
-    5: {"inference", "demo", "portable", "evaluation"},  # commands, like the scripts at the top
+    4: {"trainer", "model_methods", "measurements"},
+    5: {"inference", "demo", "portable", "evaluation", "curves"},  # commands, like the scripts at the top
 }
 BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE

@@ -239,7 +239,7 @@ def test_folders_that_are_none_are_named_with_their_flag(tmp_path):
     with pytest.raises(UserError, match="--masks=.*found a file"):
         make_jobs([], protocol_from(kind="files", masks=tmp_path / "photos" / "a.png"), tmp_path)
     (tmp_path / "masks").mkdir()
-    with pytest.raises(UserError, match="--masks: .*holds no photo"):
+    with pytest.raises(UserError, match="--masks=.*holds no photo"):
         jobs_of(tmp_path)
 
 
