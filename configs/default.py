@@ -18,12 +18,17 @@ def get_config():
     )
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
     config.steps_per_loop = 10  # steps per call of the looped tf.function
-    config.init_from = ""  # model file (.keras) that C and its mean pixel start from; empty: random weights
+    config.init_from = (
+        ""  # model file (.keras) that C starts from, with its width and mean pixel; empty: random weights
+    )
 
     # Networks (paper, tables 1 to 3).
     config.width = 1.0  # factor on C's channels
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.width = 1.0  # factor on the channels of D's convolutions
+    config.discriminator.init_from = (
+        ""  # file of a discriminator that convert.py wrote, to start from; it has all below
+    )
     config.discriminator.use_global = True  # either tower can be left out (the paper's ablation)
     config.discriminator.use_local = True
     config.discriminator.global_convolutions = 0  # depth of the tower; 0: halve until the map is 4-7 px wide

@@ -6,6 +6,7 @@ builds anything from it, and lets only the standard layers pass that completion 
 
 import json
 import math
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def read_metadata(path):
     return notes
 
 
+def read_weights(path, model):
+    """Load the weights of a `.keras` file into a network that the caller built; of the file only numbers are used.
+
+    Raises:
+        UserError: as for `load`, or the weights do not fit.
+    """
+    try:
+        with _opened(path) as archive, tempfile.TemporaryDirectory() as folder:
+            try:
+                model.load_weights(archive.extract("model.weights.h5", folder))
+            except Exception as error:  # Keras raises nearly any class here
+                raise _Refused(f"its weights do not fit ({first_line(error)})") from error
+    except _Refused as refused:
+        raise _user_error(path, refused) from refused
+
+
 def float32_copy(model):
     """Return a new model with the same weights that computes in float32, outside of any distribution strategy's scope.
 
@@ -123,7 +140,7 @@ def float32_copy(model):
 
 
 def copy_weights(source, target, origin):
-    """Copy weights by layer name from a loaded model file into `target`, a completion network.
+    """Copy weights by layer name from a loaded model file into `target`, a network of the same kind.
 
     Raises:
         UserError: a layer is missing or has other shapes; the message begins with `origin`.
@@ -263,4 +280,4 @@ def _spell(shapes):
 
 
 def _user_error(path, refused):
-    return UserError(f"{path}: is no model file for completion: {refused}; give a .keras file that train.py wrote.")
+    return UserError(f"{path}: is no model file: {refused}; give a .keras file that train.py or convert.py wrote.")

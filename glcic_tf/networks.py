@@ -4,6 +4,9 @@ Shapes are written [batch, height, width, channels]. Layer names are stable, sin
 
 Padding is Torch's, as in the authors' release: symmetric zeros. Keras' `same` is identical for stride 1 (dilated too)
 and for the 4 x 4 deconvolution, but pads the other side for stride 2, so those layers pad explicitly.
+
+Published weights were trained with small variations of the networks. Both builders know them as arguments, with the
+authors' form as the default, and `completion_arguments` and `discriminator_arguments` read them off a network.
 """
 
 import contextlib
@@ -24,11 +27,21 @@ def _scaled(filters, width):
     return max(1, round(filters * width))
 
 
-def _norm_relu(x, name, synchronized):
-    x = layers.BatchNormalization(
-        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, synchronized=synchronized, name=f"bn{name}"
-    )(x)
-    return layers.Activation("relu", name=f"relu{name}")(x)
+def _norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized):
+    """Batch normalisation and ReLU behind a convolution, in this order or the other."""
+    norm = layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, synchronized=synchronized, name=f"{prefix}bn{index}"
+    )
+    relu = layers.Activation("relu", name=f"{prefix}relu{index}")
+    return norm(relu(x)) if relu_first else relu(norm(x))
+
+
+def _rescaled(image, scale, offset, name):
+    """What the first layers see of an image in [0, 1]; no layer where that is the image itself."""
+    offset = np.broadcast_to(offset, 3).tolist()
+    if scale == 1 and not any(offset):
+        return image
+    return layers.Rescaling(scale, offset=offset, name=name)(image)
 
 
 def _downsample(x, filters, kernel_size, name):
@@ -37,16 +50,32 @@ def _downsample(x, filters, kernel_size, name):
     return layers.Conv2D(filters, kernel_size, strides=2, padding="valid", name=name)(x)
 
 
-def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, dtype=None):
+def completion_network(
+    width=1.0,
+    mean_pixel=(0.5, 0.5, 0.5),
+    synchronized=False,
+    dtype=None,
+    relu_first=False,
+    epsilon=BATCH_NORM_EPSILON,
+    input_scale=1.0,
+    input_offset=(0.0, 0.0, 0.0),
+    output="sigmoid",
+):
     """Build the completion network C (paper, section 3.2, table 1).
 
     Args:
         width: factor on the number of channels of every layer but the last; 1.0 is the paper's network, with
             6,072,131 trainable parameters.
-        mean_pixel: RGB in [0, 1], mean of the training photos; the hole is filled with it at the input. It is a weight
-            of the layer `mean_pixel`, so it travels inside the model file.
+        mean_pixel: RGB that the hole is filled with at the input, behind `input_scale` and `input_offset`: the mean of
+            the training photos, in [0, 1]. It is a weight of the layer `mean_pixel`, so it travels inside the model
+            file.
         synchronized: batch statistics over all replicas; needed with more than one.
         dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are float32 always.
+        relu_first: ReLU comes before batch normalisation, as in GLCIC-PyTorch.
+        epsilon: of batch normalisation.
+        input_scale, input_offset: known pixels are multiplied by the one and moved by the other, RGB, first: the
+            authors' release subtracts the mean and fills with 0, MMagic works on [-1, 1].
+        output: "sigmoid", or "clip" to [0, 1].
 
     Returns:
         Model with inputs `image` [batch, height, width, 3] float32 RGB in [0, 1] (what stands in the hole is ignored)
@@ -60,7 +89,8 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
         image = keras.Input((None, None, 3), name="image", dtype=full)
         mask = keras.Input((None, None, 1), name="mask", dtype=full)
         known = layers.Rescaling(-1.0, offset=1.0, name="known")(mask)
-        known_pixels = layers.Multiply(name="known_pixels")([image, known])
+        seen = _rescaled(image, input_scale, input_offset, "rescaled_image")
+        known_pixels = layers.Multiply(name="known_pixels")([seen, known])
         mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel")
         filled = layers.Add(name="filled")([known_pixels, mean(mask)])
         x = layers.Concatenate(name="masked_input")([filled, mask])
@@ -73,12 +103,12 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
                 x = _downsample(x, filters, kernel_size, name)
             else:
                 x = layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)
-            return _norm_relu(x, index, synchronized)
+            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized)
 
         def deconv(x, index, filters):
             name = f"deconv{index}"
             x = layers.Conv2DTranspose(_scaled(filters, width), 4, strides=2, padding="same", name=name)(x)
-            return _norm_relu(x, index, synchronized)
+            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized)
 
         x = conv(x, 1, 64, kernel_size=5)
         x = conv(x, 2, 128, strides=2)
@@ -98,11 +128,46 @@ def completion_network(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False
         x = conv(x, 16, 32)
     with _defaults(full):
         x = layers.Conv2D(3, 3, padding="same", name="conv17")(x)
-        output = layers.Activation("sigmoid", name="completed")(x)
+        if output == "clip":
+            completed = layers.ReLU(max_value=1.0, name="completed")(x)
+        else:
+            completed = layers.Activation(output, name="completed")(x)
 
-    model = keras.Model({"image": image, "mask": mask}, output, name="completion_network")
+    model = keras.Model({"image": image, "mask": mask}, completed, name="completion_network")
     mean.set_weights([np.reshape(np.asarray(mean_pixel, np.float32), (1, 1, 1, 3))])
     return model
+
+
+def completion_arguments(model):
+    """Read off a completion network what `completion_network` was called with: all but mean, replicas and dtype.
+
+    Args:
+        model: Keras model with the layer names of `completion_network`.
+
+    Returns:
+        dict of JSON values: `width`, `relu_first`, `epsilon`, `input_scale`, `input_offset` and `output`.
+
+    Raises:
+        ValueError: a layer is missing or of another kind.
+    """
+    completed = model.get_layer("completed")
+    return {
+        "width": model.get_layer("conv4").filters / 256,
+        **_variation(model, "", "rescaled_image"),
+        "output": "clip" if isinstance(completed, layers.ReLU) else completed.activation.__name__,
+    }
+
+
+def _variation(model, prefix, rescaling):
+    norm, relu = model.get_layer(f"{prefix}bn1"), model.get_layer(f"{prefix}relu1")
+    names = [layer.name for layer in model.layers]
+    rescaled = model.get_layer(rescaling) if rescaling in names else None
+    return {
+        "relu_first": norm.input is relu.output,
+        "epsilon": float(norm.epsilon),
+        "input_scale": float(rescaled.scale) if rescaled else 1.0,
+        "input_offset": [float(x) for x in np.broadcast_to(rescaled.offset, 3)] if rescaled else [0.0, 0.0, 0.0],
+    }
 
 
 def tower_depth(size_px):
@@ -123,6 +188,10 @@ def context_discriminator(
     local_convolutions=None,
     synchronized=False,
     dtype=None,
+    relu_first=False,
+    epsilon=BATCH_NORM_EPSILON,
+    input_scale=1.0,
+    input_offset=(0.0, 0.0, 0.0),
 ):
     """Build the context discriminator D (paper, section 3.3, tables 2 and 3).
 
@@ -131,7 +200,7 @@ def context_discriminator(
         width: factor on the number of channels of the convolutions; the fully connected layers stay as they are.
         use_global, use_local: leave out one of the two towers (the paper's ablation).
         global_convolutions, local_convolutions: depth of the towers; by default `tower_depth` of their input.
-        synchronized, dtype: as in `completion_network`.
+        synchronized, dtype, relu_first, epsilon, input_scale, input_offset: as in `completion_network`.
 
     Returns:
         Model with inputs `image` [batch, image_size, image_size, 3] and `patch` [batch, patch_size, patch_size, 3],
@@ -147,17 +216,12 @@ def context_discriminator(
     filters_of_layer = [64, 128, 256, 512]  # and 512 from there on
 
     def tower(name, size, depth):
-        x = inputs[name] = keras.Input((size, size, 3), name=name, dtype=keras.config.floatx())
+        inputs[name] = keras.Input((size, size, 3), name=name, dtype=keras.config.floatx())
+        x = _rescaled(inputs[name], input_scale, input_offset, f"rescaled_{name}")
         for i in range(tower_depth(size) if depth is None else depth):
             filters = _scaled(filters_of_layer[min(i, 3)], width)
             x = _downsample(x, filters, kernel_size=5, name=f"{name}_conv{i + 1}")
-            x = layers.BatchNormalization(
-                momentum=BATCH_NORM_MOMENTUM,
-                epsilon=BATCH_NORM_EPSILON,
-                synchronized=synchronized,
-                name=f"{name}_bn{i + 1}",
-            )(x)
-            x = layers.Activation("relu", name=f"{name}_relu{i + 1}")(x)
+            x = _norm_and_relu(x, f"{name}_", i + 1, relu_first, epsilon, synchronized)
         x = layers.Flatten(name=f"{name}_flatten")(x)
         return layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
 
@@ -171,6 +235,34 @@ def context_discriminator(
         x = layers.Concatenate(name="features")(features) if len(features) == 2 else features[0]
     logit = layers.Dense(1, name="logit", dtype=keras.config.floatx())(x)
     return keras.Model(inputs, logit, name="context_discriminator")
+
+
+def discriminator_arguments(model):
+    """Read off a context discriminator what `context_discriminator` was called with: all but replicas and dtype.
+
+    Args:
+        model: Keras model with the layer names of `context_discriminator`.
+
+    Returns:
+        dict of JSON values.
+
+    Raises:
+        ValueError: a layer is missing or of another kind.
+    """
+    sizes = {tensor.name: tensor.shape[1] for tensor in model.inputs}
+    names = [layer.name for layer in model.layers]
+    depths = {tower: sum(name.startswith(f"{tower}_conv") for name in names) for tower in ("image", "patch")}
+    tower = "image" if "image" in sizes else "patch"
+    return {
+        "image_size": sizes.get("image"),
+        "patch_size": sizes.get("patch"),
+        "width": model.get_layer(f"{tower}_conv1").filters / 64,
+        "use_global": "image" in sizes,
+        "use_local": "patch" in sizes,
+        "global_convolutions": depths["image"],
+        "local_convolutions": depths["patch"],
+        **_variation(model, f"{tower}_", f"rescaled_{tower}"),
+    }
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form", "mixed")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+WEIGHT_SOURCES = ("torch7", "glcic_pytorch", "mmagic")  # programs whose published weights can be converted
 ADVERSARIAL_FORMS = ("minimax", "non_saturating")
 
 

@@ -7,7 +7,7 @@ sums over the replicas are means over the batch.
 import keras
 import tensorflow as tf
 
-from glcic_tf import geometry, initial_weights, losses, networks, precision
+from glcic_tf import geometry, losses, precision
 
 METRICS = {
     "completion": ("completion_loss", "known_loss"),
@@ -23,104 +23,6 @@ METRICS = {
         "d_accuracy",
     ),
 }
-
-
-class TrainState:
-    """Networks, optimisers and the step counter: all that training changes.
-
-    Attributes:
-        completion: the network C.
-        completion_optimizer: its optimiser, as of `completion_stage`, the index of the last stage that updated C; both
-            None as long as there was none.
-        discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
-        discriminator_sizes: (image_size, patch_size) that D was built for.
-        step: int64 variable, steps done since the run began.
-    """
-
-    def __init__(self, config, mean_pixel, strategy):
-        self.config, self.strategy = config, strategy
-        self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
-        self.completion_optimizer = self.completion_stage = None
-        with strategy.scope():
-            self.completion = networks.completion_network(
-                config.width, mean_pixel, synchronized=self._synchronized, dtype=config.precision
-            )
-            _draw_weights(self.completion, config.seed)
-            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-
-    @property
-    def _synchronized(self):
-        return self.strategy.num_replicas_in_sync > 1
-
-    def enter(self, stage):
-        """Make what a stage needs.
-
-        D is built anew when its input size changed; slots of an optimiser are kept as long as its class and its network
-        stay. The discriminator phase leaves C's optimiser as it is.
-        """
-        with self.strategy.scope():
-            if stage.phase != "discriminator":
-                self.completion_optimizer = self._optimizer(
-                    stage.optimizer, self.completion.trainable_variables, self.completion_optimizer
-                )
-                self.completion_stage = stage.index
-            if stage.phase == "completion":
-                return
-            sizes = (stage.image_size, stage.patch_size)
-            if self.discriminator_sizes != sizes:
-                self.discriminator, self.discriminator_optimizer = self._build_discriminator(stage), None
-                self.discriminator_sizes = sizes
-            self.discriminator_optimizer = self._optimizer(
-                stage.discriminator_optimizer, self.discriminator.trainable_variables, self.discriminator_optimizer
-            )
-
-    def _build_discriminator(self, stage):
-        d = self.config.discriminator
-        network = networks.context_discriminator(
-            stage.image_size,
-            stage.patch_size,
-            d.width,
-            d.use_global,
-            d.use_local,
-            d.global_convolutions or None,
-            d.local_convolutions or None,
-            # Also on one replica: R1 differentiates twice, and tf.nn.moments, which Keras takes the statistics with
-            # otherwise, stops the gradient at the mean: right for the first derivative and wrong for the second.
-            synchronized=True,
-            dtype=self.config.precision,
-        )
-        _draw_weights(network, discriminator_seed(self.config.seed, stage))
-        return network
-
-    def _optimizer(self, spec, variables, old):
-        new = precision.make_optimizer(spec, self.config.precision, variables)
-        if old is not None and type(precision.inner(old)) is type(precision.inner(new)):
-            precision.carry_over(old, new)
-        return new
-
-    def optimizers(self):
-        """The optimisers there are, by name."""
-        pairs = {
-            "completion_optimizer": self.completion_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-        return {name: optimizer for name, optimizer in pairs.items() if optimizer is not None}
-
-    def loss_scale(self):
-        """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
-        scales = [precision.loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
-        return min((float(s.numpy()) for s in scales if s is not None), default=None)
-
-
-def discriminator_seed(seed, stage):
-    """Seed of the first weights of the D that is built for a stage; they depend on nothing that came before."""
-    return seed + 1 + stage.index
-
-
-def _draw_weights(network, seed):
-    for variable in network.variables:
-        if not variable.path.startswith("mean_pixel/"):  # no weight, but a measurement
-            variable.assign(initial_weights.draw(variable.path, tuple(variable.shape), seed))
 
 
 def completion_step(state, stage, batch, known_weight):

@@ -15,7 +15,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import data, devices, export, files, model_file, photo_folder, precision, schedule, steps
+from glcic_tf import (
+    data,
+    devices,
+    discriminator_file,
+    export,
+    files,
+    model_file,
+    networks,
+    photo_folder,
+    precision,
+    schedule,
+    steps,
+    train_state,
+)
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.monitor import Monitor, Validation, Window
@@ -126,8 +139,9 @@ class Run:
     def prepare(self, photos, first):
         """Make the state: from the newest checkpoint, from a model file, or from random weights."""
         source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
+        network = self.latest[1].get("network") if self.latest else self._network_of(source)
         mean_pixel = self._mean_pixel(photos, source)
-        self.begin(mean_pixel, len(photos.paths), photo_folder.fingerprint(photos.paths))
+        self.begin(mean_pixel, len(photos.paths), photo_folder.fingerprint(photos.paths), network)
         if self.latest:
             path, meta = self.latest
             if meta["fingerprint"] != self.meta["fingerprint"]:
@@ -149,21 +163,25 @@ class Run:
                 self.state.step.assign(self.step)
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
 
-    def begin(self, mean_pixel, photos, fingerprint):
+    def begin(self, mean_pixel, photos, fingerprint, network=None):
         """Make the state with its first weights, and write down what it is of.
 
         Args:
             mean_pixel: RGB in [0, 1].
             photos, fingerprint: how many photos there are, and what `photo_folder.fingerprint` says of them.
+            network: dict of `networks.completion_arguments`, where C is like that of a model file; else None.
         """
         self._write_json("config.json", self.resolved)
         self._write_json("mean_pixel.json", list(mean_pixel))
-        self.state = steps.TrainState(self.config, mean_pixel, self.strategy)
+        path = self.config.discriminator.init_from
+        first_discriminator = discriminator_file.load(path) if path else None
+        self.state = train_state.TrainState(self.config, mean_pixel, self.strategy, network, first_discriminator)
         self.meta = {
             "config": self.resolved,
             "mean_pixel": list(mean_pixel),
             "photos": photos,
             "fingerprint": fingerprint,
+            "network": network,
         }
 
     def _write_json(self, name, content):
@@ -173,6 +191,21 @@ class Run:
             raise UserError(f"--workdir={self.workdir}: cannot be made ({error.strerror}); choose another.") from error
         with files.replacing(self.workdir / name) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _network_of(self, source):
+        """What C is built with where it starts from a model file: all that the file's network has, its width too."""
+        if source is None:
+            return None
+        try:
+            network = networks.completion_arguments(source)
+        except (AttributeError, ValueError) as error:
+            raise UserError(
+                f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "
+                f"ours ({first_line(error)}); give a file that train.py or convert.py wrote."
+            ) from error
+        if network["width"] != self.config.width:
+            _logger.info("config.width=%g: the network of the model file has %g", self.config.width, network["width"])
+        return network
 
     def _mean_pixel(self, photos, source):
         if self.latest:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import checkpoints, devices, precision, schedule, steps
+from glcic_tf import checkpoints, devices, precision, schedule, steps, train_state
 from glcic_tf.errors import UserError
 from glcic_tf.specs import OptimizerSpec
 
@@ -74,7 +74,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
     config.r1_gamma = 1.0
     stages = schedule.resolve(config)
     config.precision = "float64"
-    states = [steps.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
+    states = [train_state.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
     assert_close(*(networks(s) for s in states), 0)
     for stage in stages:
         metrics = []
@@ -88,7 +88,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
     for i, (saved, other) in enumerate([states, states[::-1]]):
         folder = checkpoints.Checkpoints(tmp_path / str(i))
         path = folder.save(saved, {"i": i})
-        loaded = steps.TrainState(config, (0.0, 0.0, 0.0), other.strategy)
+        loaded = train_state.TrainState(config, (0.0, 0.0, 0.0), other.strategy)
         loaded.enter(stage)
         folder.restore(path, loaded)
         for name, value in networks(saved).items():
@@ -133,7 +133,7 @@ def test_checkpoints_with_and_without_loss_scale_load_into_each_other(config, tm
         pair = []
         for policy in (first, second):
             config.precision = policy
-            state = steps.TrainState(
+            state = train_state.TrainState(
                 config.copy_and_resolve_references(), (0.1, 0.2, 0.3), tf.distribute.get_strategy()
             )
             state.enter(stage)

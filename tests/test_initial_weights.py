@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import networks, schedule, steps
+from glcic_tf import networks, schedule, train_state
 from glcic_tf.initial_weights import draw
 
 
@@ -78,7 +78,7 @@ def test_a_run_begins_with_them_whatever_keras_seed_is(small_config):
     config = small_config(4)
     stages = {stage.phase: stage for stage in schedule.resolve(config)}
     keras.utils.set_random_seed(99)
-    state = steps.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
+    state = train_state.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
     for phase in ("discriminator", "joint"):
         state.enter(stages[phase])
     seeds = {"completion": config.seed, "discriminator": config.seed + 1 + stages["discriminator"].index}

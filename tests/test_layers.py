@@ -19,6 +19,8 @@ LAYERS = {
         "config_file",
         "pictures",
         "summary",
+        "torch7",
+        "torch_pickle",
     },
     1: {
         "networks",
@@ -34,11 +36,23 @@ LAYERS = {
         "baselines",
         "report",
         "fid",
+        "torch_checkpoint",
     },
-    2: {"steps", "checkpoints", "examples", "monitor", "windows", "export", "protocols"},
+    2: {
+        "steps",
+        "train_state",
+        "checkpoints",
+        "examples",
+        "monitor",
+        "windows",
+        "export",
+        "protocols",
+        "published",
+        "discriminator_file",
+    },
     3: {"data", "photo_folder", "completer", "scripts"},
     4: {"trainer", "model_methods", "measurements"},
-    5: {"inference", "demo", "portable", "evaluation", "curves"},  # commands, like the scripts at the top
+    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion"},  # commands, like the scripts at the top
 }
 BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE

@@ -31,6 +31,7 @@ from glcic_tf import (
     photo_folder,
     schedule,
     steps,
+    train_state,
     trainer,
 )
 from glcic_tf.errors import UserError
@@ -200,7 +201,7 @@ def test_each_of_20_float32_steps_equals_that_of_train_py(phase, bundle, config,
     assert stage == next(s for s in schedule.resolve(config) if s.phase == phase)
     program = pjrt.Program(opened.program(entry), phase)
     train_photos, _ = photo_folder.find(config, photos, None, stage.batch_size)
-    state = steps.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
+    state = train_state.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
     state.enter(stage)
     state.step.assign(stage.start)
     loop = steps.make_loop(state, stage)
@@ -257,7 +258,7 @@ def test_60_float64_steps_through_all_phases_equal_those_of_train_py(config, pho
     config.r1_gamma = 1.0
     export.export(config, photos, tmp_path / "run", tmp_path / "bundle", steps_per_call=PER_CALL)
     train_photos, _ = photo_folder.find(config, photos, None, config.batch_size)
-    state = steps.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
+    state = train_state.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
     for stage in schedule.resolve(config):
         out = tmp_path / "out"
         assert run.run(tmp_path / "bundle", photos, out, stage.phase, log_every_steps=1)
@@ -290,7 +291,7 @@ def test_a_step_in_16_bit_is_as_near_to_32_bit_as_that_of_train_py(config, photo
     def step(policy):
         changed = config.copy_and_resolve_references()
         changed.precision, changed.discriminator.use_global = policy, False
-        state = steps.TrainState(changed, MEAN_PIXEL, tf.distribute.get_strategy())
+        state = train_state.TrainState(changed, MEAN_PIXEL, tf.distribute.get_strategy())
         state.enter(stage)
         state.step.assign(stage.start)
         before = flat(state)
@@ -330,7 +331,7 @@ def assert_first_values(entry, fresh):
 def test_a_bundle_without_a_state_begins_as_train_py_does(phase, bundle, config):
     opened, stage, entry = entry_of(bundle, phase)
     assert opened.manifest["state"] is None and not (bundle / "state").exists()
-    state = steps.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
+    state = train_state.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
     state.enter(stage)
     assert_first_values(entry, flat(state))
     assert (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import geometry, precision, schedule, steps
+from glcic_tf import geometry, precision, schedule, steps, train_state
 
 SIZE, PATCH, BATCH = 16, 8, 4
 
@@ -17,7 +17,7 @@ def stages(small_config):
 
 def make_state(stages, phase):
     config, by_phase = stages
-    state = steps.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
+    state = train_state.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
     state.enter(by_phase[phase])
     return state, by_phase[phase]
 

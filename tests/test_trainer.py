@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import train as train_script
 from configs import default, tiny
-from glcic_tf import model_file, schedule, trainer
+from glcic_tf import discriminator_file, model_file, networks, schedule, trainer
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.completer import Completer
 from glcic_tf.errors import UserError
@@ -200,9 +200,45 @@ def test_starting_from_a_model_file_takes_its_weights_and_mean_pixel(photos, tmp
         np.testing.assert_array_equal(a, b)
     assert lines(tmp_path)[0]["step"] == 2  # the completion phase is taken as done
 
-    config.width = 1 / 8
-    with pytest.raises(UserError, match=r"config\.init_from=.*conv1 has shapes.*config\.width"):
-        trainer.train(config, photos, tmp_path / "wide", phase="discriminator")
+
+def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photos, tmp_path, caplog):
+    """Converted weights need no flag: width, order of layers, value range and output are those of the file."""
+    arguments = {"width": 1 / 32, "relu_first": True, "epsilon": 1e-3, "input_scale": 2.0, "output": "clip"}
+    arguments["input_offset"] = [-1.0, -0.5, -1.0]
+    model_file.save(networks.completion_network(mean_pixel=(0.0, 0.0, 0.0), **arguments), tmp_path / "published.keras")
+    config = make_config(steps=1)
+    config.init_from = str(tmp_path / "published.keras")
+    with caplog.at_level("INFO", "glcic_tf"):
+        assert trainer.train(config, photos, tmp_path / "run", phase="completion")
+    assert "the network of the model file has 0.03125" in caplog.text
+    (tmp_path / "published.keras").unlink()
+    assert trainer.train(config, photos, tmp_path / "run")
+    for phase in ("completion", "joint"):
+        model = model_file.load(tmp_path / "run" / f"{phase}.keras")
+        assert networks.completion_arguments(model) == arguments
+        assert model.get_layer("mean_pixel").get_weights()[0].ravel().tolist() == [0, 0, 0]
+
+
+def test_d_starts_from_a_file(photos, tmp_path, finished):
+    config = make_config(steps=1)
+    config.init_from = str(finished / "completion.keras")
+    stage = schedule.resolve(config)[1]
+    arguments = {"image_size": stage.image_size, "patch_size": stage.patch_size, "width": 1 / 32, "relu_first": True}
+    network = networks.context_discriminator(**arguments)
+    discriminator_file.save(network, tmp_path / "d.keras")
+    config.discriminator.init_from = str(tmp_path / "d.keras")
+    config.stages.discriminator.discriminator_optimizer.learning_rate = 1e-30
+    assert trainer.train(config, photos, tmp_path / "run", phase="discriminator")
+    kept = [v for name, v in variables(tmp_path / "run").items() if v.shape == network.get_layer("logit").kernel.shape]
+    assert any(np.array_equal(value, network.get_layer("logit").kernel) for value in kept)
+
+    config.stages.discriminator.image_size = config.stages.joint.image_size = 2 * stage.image_size
+    for field in ("short_edge_min_px", "short_edge_max_px"):
+        config.stages.discriminator[field] = config.stages.joint[field] = 2 * stage.image_size
+    with pytest.raises(
+        UserError, match=r"d\.keras: is for 32 px and patches of 16 px; stage discriminator has 64 and 16"
+    ):
+        trainer.train(config, photos, tmp_path / "other", phase="discriminator")
 
 
 def test_stages_grow_and_d_is_built_anew(photos, tmp_path):

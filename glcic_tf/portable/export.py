@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import checkpoints, files, photo_folder, precision, schedule, steps, trainer
+from glcic_tf import checkpoints, files, photo_folder, precision, schedule, steps, train_state, trainer
 from glcic_tf.errors import UserError
 from glcic_tf.portable import bundle, state_files
 
@@ -43,6 +43,8 @@ def export(
     Raises:
         UserError: as `trainer.train`, the phase is over, or the folder cannot be written.
     """
+    if config.discriminator.init_from:
+        raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
     stages = schedule.resolve(config)
     run = trainer.Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
     todo = run.stages_to_do(phase)
@@ -152,7 +154,7 @@ def _describe(name, variable, state, stage):
     elif part == "completion":
         first = {"draw": state.config.seed}
     elif part == "discriminator":
-        first = {"draw": steps.discriminator_seed(state.config.seed, stage)}
+        first = {"draw": train_state.discriminator_seed(state.config.seed, stage)}
     elif path == "learning_rate":
         first = {"constant": 0.0}  # set anew in every step
     elif part.endswith("_loss_scale") and path == "scale":

@@ -41,7 +41,7 @@ def restore(state, workdir):
     if run.step > position["step"]:
         raise UserError(f"--workdir={workdir}: is at step {run.step} already, the state at {position['step']}.")
     stage = stages[position["stage"]]
-    run.begin(position["mean_pixel"], position["photos"], position["fingerprint"])
+    run.begin(position["mean_pixel"], position["photos"], position["fingerprint"], position.get("network"))
     for index in dict.fromkeys(i for i in (position["completion_stage"], stage.index) if i is not None):
         run.state.enter(stages[index])
     run.step = position["step"]

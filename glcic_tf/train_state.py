@@ -1,0 +1,128 @@
+"""All that training changes: networks, optimisers and the step counter."""
+
+import tensorflow as tf
+
+from glcic_tf import initial_weights, model_file, networks, precision
+from glcic_tf.errors import UserError
+
+
+class TrainState:
+    """Networks, optimisers and the step counter: all that training changes.
+
+    Attributes:
+        completion: the network C.
+        completion_optimizer: its optimiser, as of `completion_stage`, the index of the last stage that updated C; both
+            None as long as there was none.
+        discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
+        discriminator_sizes: (image_size, patch_size) that D was built for.
+        step: int64 variable, steps done since the run began.
+    """
+
+    def __init__(self, config, mean_pixel, strategy, arguments=None, first_discriminator=None):
+        """Make C with its first weights.
+
+        Args:
+            config: ConfigDict.
+            mean_pixel: as in `networks.completion_network`.
+            strategy: tf.distribute.Strategy.
+            arguments: of `networks.completion_network`, from a model file that C is to be like; None: the config's.
+            first_discriminator: network that D starts from, see `discriminator_file.load`; None: random weights.
+        """
+        self.config, self.strategy, self._first_discriminator = config, strategy, first_discriminator
+        arguments = {"width": config.width} | (arguments or {})
+        self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
+        self.completion_optimizer = self.completion_stage = None
+        with strategy.scope():
+            self.completion = networks.completion_network(
+                mean_pixel=mean_pixel, synchronized=self._synchronized, dtype=config.precision, **arguments
+            )
+            _draw_weights(self.completion, config.seed)
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+
+    @property
+    def _synchronized(self):
+        return self.strategy.num_replicas_in_sync > 1
+
+    def enter(self, stage):
+        """Make what a stage needs.
+
+        D is built anew when its input size changed; slots of an optimiser are kept as long as its class and its network
+        stay. The discriminator phase leaves C's optimiser as it is.
+        """
+        with self.strategy.scope():
+            if stage.phase != "discriminator":
+                self.completion_optimizer = self._optimizer(
+                    stage.optimizer, self.completion.trainable_variables, self.completion_optimizer
+                )
+                self.completion_stage = stage.index
+            if stage.phase == "completion":
+                return
+            sizes = (stage.image_size, stage.patch_size)
+            if self.discriminator_sizes != sizes:
+                self.discriminator, self.discriminator_optimizer = self._build_discriminator(stage), None
+                self.discriminator_sizes = sizes
+            self.discriminator_optimizer = self._optimizer(
+                stage.discriminator_optimizer, self.discriminator.trainable_variables, self.discriminator_optimizer
+            )
+
+    def _build_discriminator(self, stage):
+        d, source = self.config.discriminator, self._first_discriminator
+        arguments = {
+            "image_size": stage.image_size,
+            "patch_size": stage.patch_size,
+            "width": d.width,
+            "use_global": d.use_global,
+            "use_local": d.use_local,
+            "global_convolutions": d.global_convolutions or None,
+            "local_convolutions": d.local_convolutions or None,
+        }
+        if source is not None:
+            given = networks.discriminator_arguments(source)
+            sizes = {"image_size": stage.image_size, "patch_size": stage.patch_size}
+            if {name: given[name] for name in sizes} != sizes:
+                raise UserError(
+                    f"config.discriminator.init_from={d.init_from}: is for {given['image_size']} px and patches of "
+                    f"{given['patch_size']} px; stage {stage.name} has {stage.image_size} and {stage.patch_size}."
+                )
+            arguments = given
+        network = networks.context_discriminator(
+            **arguments,
+            # Also on one replica: R1 differentiates twice, and tf.nn.moments, which Keras takes the statistics with
+            # otherwise, stops the gradient at the mean: right for the first derivative and wrong for the second.
+            synchronized=True,
+            dtype=self.config.precision,
+        )
+        _draw_weights(network, discriminator_seed(self.config.seed, stage))
+        if source is not None:
+            model_file.copy_weights(source, network, f"config.discriminator.init_from={d.init_from}")
+        return network
+
+    def _optimizer(self, spec, variables, old):
+        new = precision.make_optimizer(spec, self.config.precision, variables)
+        if old is not None and type(precision.inner(old)) is type(precision.inner(new)):
+            precision.carry_over(old, new)
+        return new
+
+    def optimizers(self):
+        """The optimisers there are, by name."""
+        pairs = {
+            "completion_optimizer": self.completion_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+        return {name: optimizer for name, optimizer in pairs.items() if optimizer is not None}
+
+    def loss_scale(self):
+        """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
+        scales = [precision.loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
+        return min((float(s.numpy()) for s in scales if s is not None), default=None)
+
+
+def discriminator_seed(seed, stage):
+    """Seed of the first weights of the D that is built for a stage; they depend on nothing that came before."""
+    return seed + 1 + stage.index
+
+
+def _draw_weights(network, seed):
+    for variable in network.variables:
+        if not variable.path.startswith("mean_pixel/"):  # no weight, but a measurement
+            variable.assign(initial_weights.draw(variable.path, tuple(variable.shape), seed))
