@@ -19,6 +19,7 @@ from glcic_tf.pixels import as_pixels, from_rgb, to_rgb
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "scenes.keras"
 POSTPROCESSES = ("none", "poisson")
+DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
 # factor: there that is better on most photos, by some tenths of a dB and more (python -m benchmarks.scale).
 SCALE_TOLERANCE = 1.2
@@ -35,10 +36,15 @@ class Completer:
         model: Keras model as `networks.completion_network` or `model_file.load` gives it; used in inference mode.
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
+        dtype: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey levels.
     """
 
-    def __init__(self, model, trained_hole_px=None):
+    def __init__(self, model, trained_hole_px=None, dtype="float32"):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}.")
         self.model = folding.fold_batch_norm(model)
+        if dtype == "bfloat16":
+            self.model = folding.compute_in_bfloat16(self.model)
         self.trained_hole_px = trained_hole_px
 
         # One graph for every size: without the signature each new size of window would be traced anew.
@@ -55,8 +61,8 @@ class Completer:
         self._network = network
 
     @classmethod
-    def load(cls, path=None):
-        """Load a `.keras` model file, by default the one that ships with the package.
+    def load(cls, path=None, dtype="float32"):
+        """Load a `.keras` model file, by default the one that ships with the package; `dtype` as for the class.
 
         Raises:
             UserError: the file is missing or no model file for completion.
@@ -66,7 +72,7 @@ class Completer:
                 f"{DEFAULT_MODEL}: the weights of the package are missing; install it anew or name a model."
             )
         path = path or DEFAULT_MODEL
-        return cls(model_file.load(path), _trained_hole_px(model_file.read_metadata(path)))
+        return cls(model_file.load(path), _trained_hole_px(model_file.read_metadata(path)), dtype)
 
     def complete(
         self,

@@ -5,11 +5,14 @@ the bias of a convolution that it follows directly. Behind an activation it woul
 comes next, whose zero padding makes that inexact at the borders; there it stays.
 """
 
+import re
 from collections import Counter
 
 import keras
 import numpy as np
 from keras import layers
+
+_HIDDEN = re.compile(r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])")  # all up to conv16
 
 
 def fold_batch_norm(model):
@@ -43,6 +46,24 @@ def fold_batch_norm(model):
         else:
             layer.set_weights(original.get_weights())
     return folded
+
+
+def compute_in_bfloat16(model):
+    """Return a copy of a completion network whose hidden layers compute in bfloat16: on CPUs with it in half the time.
+
+    Args:
+        model: float32 functional Keras model with the layer names of `networks.completion_network`, folded or not.
+
+    Returns:
+        New model with the same weights; input and output, and the last convolution, stay float32.
+    """
+    config = model.get_config()
+    for layer in config["layers"]:
+        if _HIDDEN.fullmatch(layer["name"]):
+            layer["config"]["dtype"] = "mixed_bfloat16"
+    copy = model.__class__.from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _foldable(model, config):

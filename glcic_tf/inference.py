@@ -8,7 +8,7 @@ from glcic_tf.errors import UserError
 from glcic_tf.holes import ALPHA
 
 
-def infer(image, mask, output, model=None, overwrite=False, **options):
+def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **options):
     """Complete one photo or a folder of photos.
 
     Args:
@@ -19,6 +19,7 @@ def infer(image, mask, output, model=None, overwrite=False, **options):
             are created.
         model: `.keras` model file, by default the one of the package.
         overwrite: replace outputs that exist; without it each counts as a failure.
+        dtype: of `Completer.load`.
         **options: the others of `Completer.complete_file`.
 
     Returns:
@@ -43,7 +44,7 @@ def infer(image, mask, output, model=None, overwrite=False, **options):
     with scripts.quiet_start():  # from here on it takes seconds
         from glcic_tf.completer import Completer, HoleSizeWarning
 
-        completer = Completer.load(model)
+        completer = Completer.load(model, dtype)
 
     def work(job):
         photo, mask, path = job

@@ -154,6 +154,15 @@ def test_every_kind_of_mask(narrow):
         np.testing.assert_array_equal(narrow(image, mask), expected)
 
 
+def test_bfloat16_differs_by_some_grey_levels():
+    image, hole = (photo(120, 140) * 255).astype(np.uint8), rectangles(120, 140, (30, 40, 50, 50))
+    results = [Completer.load(dtype=dtype).complete(image, hole, scale=1) for dtype in ("float32", "bfloat16")]
+    difference = np.abs(results[0].astype(int) - results[1])
+    assert 0 < difference[hole].max() <= 3 and difference[~hole].max() == 0
+    with pytest.raises(ValueError, match="dtype: expected one of float32, bfloat16, found 'float16'"):
+        Completer.load(dtype="float16")
+
+
 def test_without_a_hole_comes_a_copy(narrow):
     for size in [(1, 1), *AWKWARD_SIZES]:
         image = photo(*size, dtype=np.uint8)

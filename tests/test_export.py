@@ -418,7 +418,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, flags, code, expected
 def test_models_and_outputs_that_cannot_be(saved, tmp_path):
     (tmp_path / "text.keras").write_text("hello")
     options = {"fold_batch_norm": True, "overwrite": False}
-    with pytest.raises(UserError, match=r"text.keras: is no model file for completion"):
+    with pytest.raises(UserError, match=r"text.keras: is no model file"):
         script.write(tmp_path / "text.keras", tmp_path / "out", **options)
     assert files(tmp_path) == ["text.keras"]
     with pytest.raises(UserError, match=r"exists already; add --overwrite"):

@@ -36,7 +36,11 @@ def loaded(model):
 def _quick_load(model, loaded, monkeypatch):
     """Take the model as loaded already: building the network anew takes a second or two."""
     load = Completer.load
-    monkeypatch.setattr(Completer, "load", lambda path=None: loaded if path == model else load(path))
+
+    def quick(path=None, dtype="float32"):
+        return loaded if (path, dtype) == (model, "float32") else load(path, dtype)
+
+    monkeypatch.setattr(Completer, "load", quick)
 
 
 def photo(seed=0, channels=3, dtype=np.uint8):
@@ -259,6 +263,17 @@ def test_transparent_pixels_are_the_hole_without_a_mask(model, tmp_path):
     result = images.read_image(tmp_path / "done" / "cut_out.png")
     np.testing.assert_array_equal(result[~hole()], cut_out[~hole()])
     assert (result[..., 3] == 255).all() and files(tmp_path / "done") == ["cut_out.png"]
+
+
+def test_bfloat16_reaches_the_network(model, tmp_path):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", hole())
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        script.infer(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / f"{dtype}.png", model, dtype=dtype)
+        results.append(images.read_image(tmp_path / f"{dtype}.png"))
+    assert not np.array_equal(*results)
+    assert run_script("--image=a", "--output=b", "--dtype=float16", cwd=tmp_path).returncode == 2
 
 
 def test_large_holes_are_named(model, loaded, tmp_path, capsys, monkeypatch):

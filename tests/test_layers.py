@@ -50,7 +50,7 @@ LAYERS = {
         "published",
         "discriminator_file",
     },
-    3: {"data", "photo_folder", "completer", "scripts"},
+    3: {"data", "photo_folder", "completer", "scripts", "runtimes"},
     4: {"trainer", "model_methods", "measurements"},
     5: {"inference", "demo", "portable", "evaluation", "curves", "conversion"},  # commands, like the scripts at the top
 }

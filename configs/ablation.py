@@ -1,0 +1,41 @@
+"""The paper's ablation at a small size: what each of D's towers does. 64 px, from the weights in the repository.
+
+    python train.py --config configs/ablation.py --data_dir photos/ --workdir both/
+
+and with `--config.discriminator.use_local=False`, `--config.discriminator.use_global=False` and
+`--config.adversarial_weight=0.0`: D's global tower alone, its local tower alone, and the squared error alone. All four
+make the same steps on the same examples.
+"""
+
+from configs import compact, default
+
+
+def get_config():
+    config = compact.get_config()
+    config.init_from = "glcic_tf/weights/scenes.keras"
+    config.update(default.size(64))
+    config.batch_size = 16
+    config.adversarial_form = "non_saturating"
+    config.r1_gamma = 0.1
+    config.stages = default.stages(
+        config,
+        completion=default.stage(
+            "completion",
+            steps=400,
+            optimizer=default.adam(3e-4, warmup_steps=20, final_fraction=0.2),
+        ),
+        discriminator=default.stage(
+            "discriminator",
+            steps=100,
+            discriminator_optimizer=default.adam(2e-4, beta_1=0.5, final_fraction=1.0),
+        ),
+        joint=default.stage(
+            "joint",
+            steps=600,
+            optimizer=default.adam(1e-4, beta_1=0.5, warmup_steps=20, final_fraction=0.2),
+            discriminator_optimizer=default.adam(2e-4, beta_1=0.5, final_fraction=0.2),
+        ),
+    )
+    config.log_every_steps = 25
+    config.sample_every_steps = 100
+    return config
