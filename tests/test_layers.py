@@ -52,7 +52,8 @@ LAYERS = {
     },
     3: {"data", "photo_folder", "completer", "scripts", "runtimes"},
     4: {"trainer", "model_methods", "measurements"},
-    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion"},  # commands, like the scripts at the top
+    # Commands, like the scripts at the top.
+    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion", "study"},
 }
 BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE
