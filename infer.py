@@ -60,7 +60,7 @@ if __name__ == "__main__":
         "dtype",
         "float32",
         ["float32", "bfloat16"],
-        "What the network computes in. bfloat16: half the time on CPUs that have it, and within 3 grey levels.",
+        "What the network computes in. bfloat16: half the time on CPUs that have it, some grey levels apart.",
     )
     flags.DEFINE_bool(
         "overwrite", False, "Replace outputs that exist. Without it they are left alone and count as failures."

@@ -4,8 +4,6 @@ import contextlib
 import multiprocessing
 import os
 import platform
-import signal
-import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
-from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts
+from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts, signals
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.measurements import Measurements
 
@@ -63,7 +61,7 @@ def evaluate(
     """
     methods = list(dict.fromkeys(methods))
     _check(folder, output, protocol, models, methods)
-    photos = [path for path in protocols.find_photos(folder, (protocol.masks, output)) if not _of_a_report(path)]
+    photos = protocols.find_photos(folder, (protocol.masks, output))
     photos = photos if limit is None else photo_folder.spread(photos, limit)
     jobs, notes = protocols.make_jobs(photos, protocol, folder)
     with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
@@ -100,21 +98,9 @@ def evaluate(
 
 
 def _check(folder, output, protocol, models, methods):
-    for flag, value in (("images", folder), ("output", output)):
-        if not str(value):
-            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
-    unknown = [name for name in methods if name not in baselines.METHODS]
-    if unknown:
-        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
-    if not models and not methods:
-        raise UserError("--models, --methods: both are empty; name something to measure.")
+    model_methods.check(folder, output, models, methods)
     if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
         raise UserError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
-
-
-def _of_a_report(path):
-    """Whether a file is a figure of an earlier report that lies among the photos."""
-    return path.name in report.MEMBERS and path.with_name("metrics.json").is_file()
 
 
 def _nothing_measured(folder, protocol, jobs, measurements, problems):
@@ -165,25 +151,12 @@ def _pool(workers):
     context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
     with ProcessPool(workers, initializer=cv2.setNumThreads, initargs=(1,), context=context) as pool:
         try:
-            with _interrupt_ignored():
+            with signals.interrupt_ignored():
                 pool.schedule(int)  # starts the processes
             yield pool
         except BaseException:
             pool.stop()  # or leaving would wait for all that was scheduled
             raise
-
-
-@contextlib.contextmanager
-def _interrupt_ignored():
-    """Ignore Ctrl-C. Processes started meanwhile do so for good, instead of ending with a traceback each."""
-    if threading.current_thread() is not threading.main_thread():  # there Python does not allow it
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def measure(job, methods, with_pictures, with_pixels=False):

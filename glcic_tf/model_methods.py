@@ -12,6 +12,26 @@ from glcic_tf.errors import UserError, first_line
 _INPUTS = {"image", "mask"}
 
 
+def check(folder, output, models, methods):
+    """Check flags that name what to compare on which photos, before anything takes time.
+
+    Args:
+        folder, output: --images, --output.
+        models, methods: --models, --methods: lists of names.
+
+    Raises:
+        UserError: a folder has no name, a method is unknown, or nothing is named at all.
+    """
+    for flag, value in (("images", folder), ("output", output)):
+        if not str(value):
+            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
+    unknown = [name for name in methods if name not in baselines.METHODS]
+    if unknown:
+        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
+    if not models and not methods:
+        raise UserError("--models, --methods: both are empty; name a model or a method.")
+
+
 def load(models, postprocess=("none",), scale=1, taken=()):
     """Load models.
 

@@ -18,6 +18,7 @@ from glcic_tf.specs import HoleSpec
 from glcic_tf.training_holes import draw_hole
 
 KINDS = ("rectangle", "free_form", "files", "centre")
+_REPORT = ("metrics.json", "index.html")
 _SIDED = ("rectangle", "centre")  # kinds whose sides are drawn from [hole_min_px, hole_max_px]
 # A free-form hole is a blob of 5-50 % of the crop, or 1-8 strokes of a brush as wide as these shares of its side.
 _BLOB_AREA = (0.05, 0.5)
@@ -129,6 +130,8 @@ class Job:
 def find_photos(folder, others=()):
     """List the photos in a folder, without those in folders of masks or reports that lie inside it.
 
+    A folder with `metrics.json` and `index.html` is a report of evaluate.py, whose figures are no photos.
+
     Args:
         folder: --images.
         others: paths, existing or not, such as --masks and --output; None is passed over.
@@ -144,6 +147,7 @@ def find_photos(folder, others=()):
     others = [path for path in others if path != root and path.is_relative_to(root)]
     photos = _list_images("--images", folder, "photos")
     photos = [path for path in photos if not any(path.resolve().is_relative_to(other) for other in others)]
+    photos = [path for path in photos if not all((path.parent / name).is_file() for name in _REPORT)]
     if not photos:
         raise UserError(f"--images={folder}: holds no photo beside masks and reports; name a folder of photos.")
     return photos

@@ -7,7 +7,6 @@ phase, `<phase>.keras`: the completion network as a model file.
 import contextlib
 import json
 import logging
-import signal
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from glcic_tf import (
     photo_folder,
     precision,
     schedule,
+    signals,
     steps,
     train_state,
 )
@@ -73,7 +73,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         tf.config.experimental.enable_op_determinism()
     photos, val_photos = photo_folder.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
     run.prepare(photos, todo[0])
-    with _stop_on_signals() as stopped, contextlib.closing(Monitor(workdir, run.step, todo[-1].end)) as monitor:
+    with signals.stop_on_signals() as stopped, contextlib.closing(Monitor(workdir, run.step, todo[-1].end)) as monitor:
         for stage in todo:
             if run.train_stage(stage, photos, val_photos, monitor, stopped):
                 _logger.info("stopped and saved at step %d; the same command goes on from there", run.step)
@@ -337,26 +337,3 @@ def _run_loop(loop, iterator, n, stage, photos):
 
 def _what(phase):
     return "the run" if phase == "all" else f"the {phase} phase"
-
-
-@contextlib.contextmanager
-def _stop_on_signals():
-    """Yield a list that the first SIGTERM or Ctrl-C fills, so that the run can save; the second acts as usual."""
-    stopped = []
-    previous = {}
-
-    def stop(number, frame):
-        stopped.append(number)
-        for n, handler in previous.items():
-            signal.signal(n, handler)
-
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, stop)
-    except ValueError:  # not the main thread, as when called from a notebook's worker
-        pass
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

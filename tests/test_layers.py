@@ -19,6 +19,7 @@ LAYERS = {
         "config_file",
         "pictures",
         "summary",
+        "signals",
         "torch7",
         "torch_pickle",
     },

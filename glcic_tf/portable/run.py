@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from glcic_tf import files, initial_weights
+from glcic_tf import files, initial_weights, signals
 from glcic_tf.errors import UserError
 from glcic_tf.portable import feed, pjrt, state_files
 from glcic_tf.portable.bundle import Bundle
@@ -71,7 +70,7 @@ def run(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(feed.folder(data_dir))
         photos = feed.find(opened.manifest, folder, max(stage.batch_size for stage in todo), cache_gb, _log)
-        stopped = stack.enter_context(_stop_on_signals())
+        stopped = stack.enter_context(signals.stop_on_signals())
         pool = stack.enter_context(ThreadPoolExecutor(threads or os.cpu_count()))
         trainer = _Trainer(opened, photos, output, saved, arrays, position, pool)
         trainer.settings = SimpleNamespace(
@@ -292,26 +291,6 @@ def _first_value(variable):
     if "values" in first:
         return np.array(first["values"], variable["dtype"]).reshape(shape)
     return np.full(shape, first["constant"], variable["dtype"])
-
-
-@contextlib.contextmanager
-def _stop_on_signals():
-    """Yield a list that the first SIGTERM or Ctrl-C fills; the second acts as usual."""
-    stopped, previous = [], {}
-
-    def stop(number, frame):
-        stopped.append(number)
-        for n, handler in previous.items():
-            signal.signal(n, handler)
-
-    with contextlib.suppress(ValueError):  # not the main thread, as in a notebook
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _log(message):

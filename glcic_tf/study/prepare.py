@@ -88,14 +88,7 @@ def prepare(
 
 
 def _check(folder, output, models, methods, items, practice):
-    for flag, value in (("images", folder), ("output", output)):
-        if not str(value):
-            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
-    unknown = [name for name in methods if name not in baselines.METHODS]
-    if unknown:
-        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
-    if not models and not methods:
-        raise UserError("--models, --methods: both are empty; name something to complete pictures with.")
+    model_methods.check(folder, output, models, methods)
     for flag, value, least in (("items", items, 2), ("practice", practice, 0)):
         if value is not None and not least <= value <= manifest.MAX_ITEMS:
             raise UserError(f"--{flag}={value}: expected {least} to {manifest.MAX_ITEMS}.")
