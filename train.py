@@ -6,7 +6,9 @@
 A run that was stopped goes on when the same command is given again.
 """
 
+import os
 import sys
+import time
 
 import absl.logging
 from absl import flags
@@ -20,26 +22,37 @@ except ImportError as error:  # another Keras backend is asked for, or a package
     sys.exit(f"train.py: {error}")
 
 FLAGS = flags.FLAGS
+_PAUSE_SECONDS = 2  # so that a worker whom the others refuse does not ask all the time
 
 
 def main():
     scripts.log_to_stderr()
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes every checkpoint's internals there
+    if FLAGS.strategy == "multi_worker":  # TensorFlow tells at length of a lost worker, from C++
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf import trainer
+        from glcic_tf import cluster, trainer
 
-    trainer.train(FLAGS.config, FLAGS.data_dir, FLAGS.workdir, FLAGS.phase, FLAGS.strategy, FLAGS.val_dir, FLAGS.tpu)
+    given = (FLAGS.config, FLAGS.data_dir, FLAGS.workdir, FLAGS.phase, FLAGS.strategy, FLAGS.val_dir, FLAGS.tpu)
+    try:
+        trainer.train(*given)
+    except cluster.WorkerLost as error:
+        scripts.say(f"{error}; starting over from the newest checkpoint, once all workers are there")
+        time.sleep(_PAUSE_SECONDS)
+        cluster.start_over()
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "Config file; --config.batch_size=8 sets one of its fields.")
-    flags.DEFINE_string("data_dir", None, "Folder of photos to train on (any depth).", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of photos (any depth) or shards, or a URL of one.", required=True)
     flags.DEFINE_string("workdir", None, "Folder of the run; one that holds a run goes on with it.", required=True)
     flags.DEFINE_string("val_dir", None, "Folder of photos to watch training on. By default some are held out.")
     flags.DEFINE_enum(
         "phase", "all", ["completion", "discriminator", "joint", "all"], "Phase to train; all: whatever is left."
     )
-    flags.DEFINE_enum("strategy", "auto", ["auto", "cpu", "gpu", "mirrored", "tpu"], "Devices to train on.")
+    flags.DEFINE_enum(
+        "strategy", "auto", ["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"], "Devices to train on."
+    )
     flags.DEFINE_string("tpu", "", "Name or address of the TPU, with --strategy=tpu.")
     flags.mark_flag_as_required("config")
     try:

@@ -1,7 +1,5 @@
 """Compare networks and baselines on a folder of photos: measures, and writes the report."""
 
-import contextlib
-import multiprocessing
 import os
 import platform
 import time
@@ -10,12 +8,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 from tqdm import tqdm
 
-from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts, signals
+from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.measurements import Measurements
+from glcic_tf.process_pool import process_pool
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
@@ -135,7 +134,7 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixe
                 bar.update()
         if not methods:
             return
-        with _pool(workers) as pool:
+        with process_pool(workers) as pool:
             waiting = [pool.schedule(measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
             for (job, method), future in zip(tasks, waiting, strict=True):
                 try:
@@ -143,20 +142,6 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixe
                 except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
                     measurements.add_failure(job.path, f"{method} failed: its process ended with {error.exitcode}")
                 bar.update()
-
-
-@contextlib.contextmanager
-def _pool(workers):
-    """Processes for the baselines. Those of pebble, since one that dies takes only its own task with it."""
-    context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
-    with ProcessPool(workers, initializer=cv2.setNumThreads, initargs=(1,), context=context) as pool:
-        try:
-            with signals.interrupt_ignored():
-                pool.schedule(int)  # starts the processes
-            yield pool
-        except BaseException:
-            pool.stop()  # or leaving would wait for all that was scheduled
-            raise
 
 
 def measure(job, methods, with_pictures, with_pixels=False):

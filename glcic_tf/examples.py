@@ -14,6 +14,7 @@ import numpy as np
 
 from glcic_tf import images, random_streams
 from glcic_tf.errors import UserError
+from glcic_tf.shards import PhotoSequence
 from glcic_tf.training_holes import draw_hole, patch_origin
 
 _logger = logging.getLogger(__name__)
@@ -26,19 +27,20 @@ class Photos:
     """Photos that are read when needed. One that cannot be used is named once, and the next one takes its place.
 
     Args:
-        paths: the photos.
+        paths: the photos: pathlib.Path, or whatever has `name`, `parent` and `read_photo()` in their place; and `size`,
+            (height, width), if that is known beforehand.
         enlarge: resize small photos to more than their size where need be.
         max_failures: share of the photos that may fail to decode before training stops.
 
     Attributes:
-        paths: list of pathlib.Path.
+        paths: list of them, or a shards.PhotoSequence.
         failures: {path: reason} of the photos that could not be decoded, or are strips no one would call a photo.
         too_small: paths that were left out since they would have had to be enlarged.
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
 
     def __init__(self, paths, enlarge=True, max_failures=MAX_FAILURES):
-        self.paths = list(paths)
+        self.paths = paths if isinstance(paths, PhotoSequence) else list(paths)
         self.enlarge = enlarge
         self.max_failures = max_failures
         self.failures = {}
@@ -56,7 +58,7 @@ class Photos:
         if path in self.failures:
             return None
         try:
-            photo = images.read_photo(path)
+            photo = path.read_photo() if hasattr(path, "read_photo") else images.read_photo(path)
             height, width = photo.shape[:2]
             if max(height, width) > MAX_ASPECT * min(height, width):
                 raise UserError(
@@ -96,6 +98,10 @@ class Photos:
         """
         for offset in range(len(self.paths)):
             candidate = (int(index) + offset) % len(self.paths)
+            known = None if self.enlarge else getattr(self.paths[candidate], "size", None)
+            if known and min(known) < size:  # needs no decoding
+                self.too_small.add(self.paths[candidate])
+                continue
             photo = self.read(candidate)
             if photo is None:
                 continue

@@ -1,5 +1,8 @@
 """Finding photos, holding some of them out, and their mean colour."""
 
+import hashlib
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,6 +61,15 @@ def test_fingerprint_depends_on_names_alone(tmp_path):
     assert photo_folder.fingerprint(first) == photo_folder.fingerprint(second)
     assert len({photo_folder.fingerprint(paths) for paths in (first, first[:2], first[::-1])}) == 3
     assert len(photo_folder.fingerprint(first)) == 16
+
+
+def test_fingerprints_are_those_of_ever():
+    """Frozen: runs that resume compare them. Names may hold bytes that are no UTF-8."""
+    assert photo_folder.fingerprint([Path("a/x.png"), Path("b/ü.jpg")]) == "b80cdfec884489e2"
+    assert (
+        photo_folder.fingerprint([Path(os.fsdecode(b"latin \xe4.png"))])
+        == hashlib.sha256(b"latin \xe4.png").hexdigest()[:16]
+    )
 
 
 def test_split_is_deterministic_disjoint_and_at_most_a_tenth():
