@@ -15,8 +15,7 @@ def get_config():
     config.init_from = "glcic_tf/weights/scenes.keras"
     config.update(default.size(64))
     config.batch_size = 16
-    config.adversarial_form = "non_saturating"
-    config.r1_gamma = 0.1
+    config.adversarial_weight = 0.002
     config.stages = default.stages(
         config,
         completion=default.stage(

@@ -20,6 +20,7 @@ LAYERS = {
         "pictures",
         "summary",
         "signals",
+        "shard_index",
         "torch7",
         "torch_pickle",
     },
@@ -38,6 +39,8 @@ LAYERS = {
         "report",
         "fid",
         "torch_checkpoint",
+        "process_pool",
+        "shards",
     },
     2: {
         "steps",
@@ -54,9 +57,9 @@ LAYERS = {
     3: {"data", "photo_folder", "completer", "scripts", "runtimes"},
     4: {"trainer", "model_methods", "measurements"},
     # Commands, like the scripts at the top.
-    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion", "study"},
+    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion", "study", "prepare"},
 }
-BASE = {"errors": -3, "files": -2, "image_headers": -1}  # may be imported from every layer
+BASE = {"errors": -4, "files": -3, "storage": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE
 
 

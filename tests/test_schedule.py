@@ -121,9 +121,9 @@ def test_stages_inherit_what_they_leave_alone():
 
 
 def test_batch_size_of_compact_scales_all_its_stages():
-    assert [s.batch_size for s in stages_of(compact.get_config(), batch_size=4)] == [16, 8, 4, 4, 4]
+    assert [s.batch_size for s in stages_of(compact.get_config(), batch_size=4)] == [16, 8, 4, 16, 8, *[4] * 6]
     one = stages_of(compact.get_config(), batch_size=4, stages__completion_64__batch_size=6)
-    assert [s.batch_size for s in one] == [6, 8, 4, 4, 4]
+    assert [s.batch_size for s in one] == [6, 8, 4, 16, 8, *[4] * 6]
 
 
 def test_sizes_keep_the_papers_proportions():
