@@ -37,6 +37,7 @@ def get_config():
     # Data.
     config.data = ml_collections.ConfigDict()
     config.data.enlarge = True  # False: no photo is ever enlarged, and one smaller than the crop is left out
+    config.data.reduced_decode = True  # decode JPEGs of three times short_edge_max_px and more at a part of their size
     config.data.mirror = False  # mirror half of the crops left to right; not in the paper
     config.data.mean_pixel = (-1.0, -1.0, -1.0)  # RGB in [0, 1]; negative: measured on the photos
     config.data.mean_photos = 10_000  # measured over at most so many photos

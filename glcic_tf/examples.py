@@ -30,6 +30,7 @@ class Photos:
         paths: the photos: pathlib.Path, or whatever has `name`, `parent` and `read_photo()` in their place; and `size`,
             (height, width), if that is known beforehand.
         enlarge: resize small photos to more than their size where need be.
+        reduced_decode: decode large JPEGs at a part of their size, see `images.read_photo`.
         max_failures: share of the photos that may fail to decode before training stops.
 
     Attributes:
@@ -39,17 +40,22 @@ class Photos:
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
 
-    def __init__(self, paths, enlarge=True, max_failures=MAX_FAILURES):
+    def __init__(self, paths, enlarge=True, max_failures=MAX_FAILURES, reduced_decode=False):
         self.paths = paths if isinstance(paths, PhotoSequence) else list(paths)
         self.enlarge = enlarge
         self.max_failures = max_failures
+        self.reduced_decode = reduced_decode
         self.failures = {}
         self.too_small = set()
         self.error = None
         self._lock = threading.Lock()
 
-    def read(self, index):
+    def read(self, index, shorter_edge_px=None):
         """Photo number `index` as uint8 [height, width, 3] RGB, or None if it is in `failures`.
+
+        Args:
+            index: of `paths`.
+            shorter_edge_px: what it is to be shrunk to, if it may be decoded smaller.
 
         Raises:
             UserError: more than `max_failures` of the photos cannot be decoded.
@@ -58,7 +64,11 @@ class Photos:
         if path in self.failures:
             return None
         try:
-            photo = path.read_photo() if hasattr(path, "read_photo") else images.read_photo(path)
+            photo = (
+                path.read_photo()
+                if hasattr(path, "read_photo")
+                else images.read_photo(path, shorter_edge_px=shorter_edge_px)
+            )
             height, width = photo.shape[:2]
             if max(height, width) > MAX_ASPECT * min(height, width):
                 raise UserError(
@@ -81,7 +91,7 @@ class Photos:
                 raise UserError(self.error) from error
             return None
 
-    def crop(self, index, short_edge, size, position):
+    def crop(self, index, short_edge, size, position, short_edge_max=None):
         """Cut a square out of a photo after resizing its shorter edge.
 
         Args:
@@ -89,6 +99,8 @@ class Photos:
             short_edge: length of the resized photo's shorter edge, px; shorter if `enlarge` is off and the photo is.
             size: side of the crop, px.
             position: [2] float in [0, 1), where the crop lies in the room that there is, (y, x).
+            short_edge_max: the most that `short_edge` may be; None: unknown. With `reduced_decode`, it alone says how
+                much smaller a photo is decoded, so that a photo is the same for all crops of a stage.
 
         Returns:
             uint8 [size, size, 3] RGB.
@@ -102,7 +114,7 @@ class Photos:
             if known and min(known) < size:  # needs no decoding
                 self.too_small.add(self.paths[candidate])
                 continue
-            photo = self.read(candidate)
+            photo = self.read(candidate, short_edge_max if self.reduced_decode else None)
             if photo is None:
                 continue
             height, width = photo.shape[:2]
@@ -160,7 +172,8 @@ def example(photos, stage, seed, number, mirror=False):
     number, size = int(number), stage.image_size
     edge, y, x, flip = random_streams.stream(seed, random_streams.CROP, number).random(4)
     short_edge = random_streams.to_integers(edge, stage.short_edge_min_px, stage.short_edge_max_px)
-    image = photos.crop(photo_index(len(photos.paths), seed, number), short_edge, size, (y, x))
+    index = photo_index(len(photos.paths), seed, number)
+    image = photos.crop(index, short_edge, size, (y, x), stage.short_edge_max_px)
     if mirror and flip < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
     mask, centre = draw_hole(random_streams.stream(seed, random_streams.HOLE, number), size, stage.hole)

@@ -26,7 +26,8 @@ def find(config, data_dir, val_dir, batch_size):
     """Find the photos to train on and those to watch training on.
 
     Args:
-        config: the run's config, or any object that has its `seed`, `data.validation_photos` and `data.enlarge`.
+        config: the run's config, or any object that has its `seed` and, in `data`, `validation_photos`, `enlarge` and
+            `reduced_decode`.
         data_dir, val_dir: of photos, as for `find_photos`; without the second (None), some photos of the first are
             held out.
         batch_size: the largest one that there will be.
@@ -48,7 +49,8 @@ def find(config, data_dir, val_dir, batch_size):
             "add photos or lower config.batch_size."
         )
     _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
-    return Photos(paths, config.data.enlarge), Photos(val_paths, max_failures=1.0) if val_paths else None
+    photos = Photos(paths, config.data.enlarge, reduced_decode=config.data.reduced_decode)
+    return photos, Photos(val_paths, max_failures=1.0) if val_paths else None
 
 
 def find_photos(source):

@@ -77,7 +77,7 @@ class Recorder(Photos):
         super().__init__(range(count))
         self.calls = []
 
-    def crop(self, index, short_edge, size, position):
+    def crop(self, index, short_edge, size, position, short_edge_max):
         with self._lock:
             self.calls.append((int(index), int(short_edge), *np.asarray(position).tolist()))
         photo = np.full([size, size, 3], int(index), np.uint8)
@@ -434,7 +434,7 @@ sys.modules.update(dict.fromkeys(missing))  # None: importing it fails
 from types import SimpleNamespace
 from glcic_tf import examples, photo_folder, schedule
 from glcic_tf.specs import HoleSpec, OptimizerSpec
-config = SimpleNamespace(seed=0, data=SimpleNamespace(validation_photos=0, enlarge=True))
+config = SimpleNamespace(seed=0, data=SimpleNamespace(validation_photos=0, enlarge=True, reduced_decode=False))
 photos, _ = photo_folder.find(config, sys.argv[1], None, 4)
 stage = schedule.Stage(
     "completion", 0, "completion", 0, 1, 0, 16, 8, 16, 24, 4, 0.0, 0.0, 0.0, "minimax", 0.0,
@@ -455,3 +455,18 @@ def test_example_numbers_beyond_32_bits():
     first = (12 - 4 * 2**33 % 12) % 12  # where the next epoch begins
     assert len(set(order[:first])) == first and len(set(order[first:])) == 12 - first
     assert len({mask.tobytes() for batch in found for mask in batch["mask"]}) > 8
+
+
+def test_reduced_decode_takes_the_stages_largest_size(tmp_path):
+    """All crops of a stage come from the same pixels, however small the photo is to be for one of them."""
+    pixels = cv2.resize(np.random.default_rng(0).integers(0, 256, [10, 15, 3], np.uint8), (300, 200))
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    reduced, whole = Photos([tmp_path / "photo.jpg"], reduced_decode=True), Photos([tmp_path / "photo.jpg"])
+    half = images.read_photo(tmp_path / "photo.jpg", shorter_edge_px=60)
+    assert half.shape == (100, 150, 3)
+    half = cv2.resize(half, (30, 20), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(reduced.crop(0, 20, 16, (0.5, 0.5), 60), half[2:18, 7:23])
+    full = whole.crop(0, 20, 16, (0.5, 0.5), 60)
+    np.testing.assert_array_equal(reduced.crop(0, 20, 16, (0.5, 0.5), 90), full)  # no room for less
+    np.testing.assert_array_equal(reduced.crop(0, 20, 16, (0.5, 0.5)), full)
+    assert np.abs(full.astype(int) - half[2:18, 7:23]).mean() < 1.5

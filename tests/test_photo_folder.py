@@ -23,7 +23,8 @@ def write_photos(folder, count):
 
 def config(validation_photos, seed=1, enlarge=True):
     """No more than what `find` reads."""
-    return SimpleNamespace(seed=seed, data=SimpleNamespace(validation_photos=validation_photos, enlarge=enlarge))
+    data = SimpleNamespace(validation_photos=validation_photos, enlarge=enlarge, reduced_decode=False)
+    return SimpleNamespace(seed=seed, data=data)
 
 
 def test_find_holds_photos_out(tmp_path):

@@ -127,7 +127,7 @@ def test_cached_photos_are_those_of_the_files_and_stay_within_their_room(photos,
     one = read.read(0).nbytes
     decoded = []
     original = examples.Photos.read
-    monkeypatch.setattr(examples.Photos, "read", lambda self, i: decoded.append(i) or original(self, i))
+    monkeypatch.setattr(examples.Photos, "read", lambda self, i, *more: decoded.append(i) or original(self, i, *more))
     cached = feed._CachedPhotos(read, 3.5 * one)
     for _ in range(3):
         for i in range(4):

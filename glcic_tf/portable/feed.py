@@ -22,16 +22,17 @@ class _CachedPhotos(examples.Photos):
     """Photos that stay in memory once they are decoded, as far as there is room."""
 
     def __init__(self, photos, room):
-        super().__init__(photos.paths, photos.enlarge, photos.max_failures)
+        super().__init__(photos.paths, photos.enlarge, photos.max_failures, photos.reduced_decode)
         self._room, self._decoded = room, {}
 
-    def read(self, index):
-        photo = self._decoded.get(index)
+    def read(self, index, shorter_edge_px=None):
+        key = index, shorter_edge_px
+        photo = self._decoded.get(key)
         if photo is None:
-            photo = super().read(index)
+            photo = super().read(index, shorter_edge_px)
             if photo is not None and photo.nbytes <= self._room:
                 self._room -= photo.nbytes
-                self._decoded[index] = photo
+                self._decoded[key] = photo
         return photo
 
 
@@ -50,7 +51,11 @@ def find(manifest, folder, batch_size, cache_gb, complain):
     """
     config = manifest["config"]
     held_out = config["data"]["validation_photos"] if manifest["validation"] == "held_out" else 0
-    data = SimpleNamespace(validation_photos=held_out, enlarge=config["data"]["enlarge"])
+    data = SimpleNamespace(
+        validation_photos=held_out,
+        enlarge=config["data"]["enlarge"],
+        reduced_decode=config["data"].get("reduced_decode", False),  # older bundles know nothing of it
+    )
     photos, _ = photo_folder.find(SimpleNamespace(seed=config["seed"], data=data), folder, None, batch_size)
     if photo_folder.fingerprint(photos.paths) != manifest["fingerprint"]:
         complain(
