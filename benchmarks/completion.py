@@ -35,29 +35,12 @@ def tensorflow_forward(image, mask, width, dtype):
 
 
 def pytorch_forward(image, mask, width):
-    """The same with PyTorch, written as one would write it there: a Sequential of convolutions, eager, no gradients."""
+    """The same with PyTorch, eager, no gradients."""
     import torch
-    from torch import nn
 
-    def block(convolution, channels):
-        return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+    from benchmarks import torch_networks
 
-    channels, blocks = 4, []
-    for filters, kernel_size, stride, dilation in [
-        *[(64, 5, 1, 1), (128, 3, 2, 1), (128, 3, 1, 1), (256, 3, 2, 1), (256, 3, 1, 1), (256, 3, 1, 1)],
-        *[(256, 3, 1, 2), (256, 3, 1, 4), (256, 3, 1, 8), (256, 3, 1, 16), (256, 3, 1, 1), (256, 3, 1, 1)],
-        *[(128, 4, -2, 1), (128, 3, 1, 1), (64, 4, -2, 1), (32, 3, 1, 1)],  # negative: stride 1/2, a deconvolution
-    ]:
-        filters = max(1, round(filters * width))
-        if stride < 0:
-            layer = nn.ConvTranspose2d(channels, filters, kernel_size, -stride, padding=1)
-        else:
-            padding = dilation * (kernel_size // 2)
-            layer = nn.Conv2d(channels, filters, kernel_size, stride, padding, dilation)
-        blocks += block(layer, filters)
-        channels = filters
-    network = nn.Sequential(*blocks, nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid()).eval()
-
+    network = torch_networks.completion_network(width).eval()
     filled = image * (1 - mask) + 0.5 * mask
     inputs = torch.from_numpy(np.concatenate([filled, mask], -1).transpose(0, 3, 1, 2).copy())
 
