@@ -7,21 +7,30 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
+BROWSER_TOOLS := $(VENV)/.browser-tools
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo app test test-browser lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-8s  %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## complete holes in sample photos, write demo/*.png
 	@$(BIN)/python -m glcic_tf.demo
 
-test: $(TEST_TOOLS) ## run all tests
+app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0.1:7860/
+	@$(BIN)/python app.py
+
+test: $(TEST_TOOLS) ## run all tests but those in a browser
 	@$(BIN)/python -m pytest -q -n 2
+
+test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root gets it from Debian if it is missing)
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "Installing chromium"; apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >&2 || true
+	@$(BIN)/python -m pytest -q tests/browser
 
 lint: $(TEST_TOOLS) ## check style and formatting
 	@$(BIN)/ruff check .
@@ -55,4 +64,9 @@ $(INSTALLED): requirements.txt $(CREATED)
 $(TEST_TOOLS): tests/requirements.txt $(INSTALLED)
 	@echo "Installing tests/requirements.txt into $(VENV)"
 	@$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@
+
+$(BROWSER_TOOLS): tests/browser/requirements.txt $(TEST_TOOLS)
+	@echo "Installing tests/browser/requirements.txt into $(VENV)"
+	@$(PIP_INSTALL) -r tests/browser/requirements.txt
 	@touch $@

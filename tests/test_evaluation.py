@@ -140,7 +140,7 @@ def in_this_process(workers):
 
 def test_a_method_that_fails_everywhere_keeps_its_row(photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "patchmatch", None)  # as if it was not installed
-    monkeypatch.setattr(evaluation, "_pool", in_this_process)
+    monkeypatch.setattr(evaluation, "process_pool", in_this_process)
     means = evaluation.evaluate(photos, tmp_path / "r", PROTOCOL, [], ("patch_match", "telea"), workers=1)
     assert means["patch_match"]["l1"].n == 0 and means["telea"]["l1"].n == 5
     assert "needs the package" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8")

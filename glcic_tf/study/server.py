@@ -6,7 +6,6 @@ were answered, and as one number at the end.
 
 import json
 import math
-import socket
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from glcic_tf.errors import UserError
+from glcic_tf import listening
 from glcic_tf.study import manifest
 from glcic_tf.study.answers import Answers
 
@@ -60,31 +59,13 @@ def serve(folder, host="127.0.0.1", port=8000, display_ms=0):
         UserError: no study, or the address cannot be listened on.
     """
     application = app(folder, display_ms)
-    with _listen(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        print(f"The study is at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    with listening.listen(host, port) as listener:
+        print(f"The study is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
         config = uvicorn.Config(application, log_level="warning", ws="none", lifespan="off", server_header=False)
         try:
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:  # that is how it ends
             print("The study has ended; what was answered is kept.")
-
-
-def _listen(host, port):
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # Linux: of connections that ended
-            listener.bind(address)
-            listener.listen(128)
-        except BaseException:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--host={host}, --port={port}: cannot be listened on ({reason}); choose others.") from error
-    return listener
 
 
 class _Server:
