@@ -17,6 +17,7 @@ def get_config():
         "float32"  # float32 | mixed_bfloat16 (TPU, Ampere and later, recent CPUs) | mixed_float16 (T4, V100)
     )
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
+    config.accumulate_steps = 1  # parts that a replica takes its share of a batch in, one by one, to need less memory
     config.steps_per_loop = 10  # steps per call of the looped tf.function
     config.init_from = (
         ""  # model file (.keras) that C starts from, with its width and mean pixel; empty: random weights
@@ -76,8 +77,8 @@ def get_config():
         joint=stage("joint", steps=400_000),
     )
 
-    # What is kept and shown. These may change when a run is resumed, as may precision, jit_compile, steps_per_loop and
-    # data.workers; and a stage that is not over yet may get another number of steps.
+    # What is kept and shown. These may change when a run is resumed, as may precision, accumulate_steps, jit_compile,
+    # steps_per_loop and data.workers; and a stage that is not over yet may get another number of steps.
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000  # 0: by minutes alone
     config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone

@@ -2,9 +2,10 @@
 
 import tensorflow as tf
 
+from glcic_tf import cluster
 from glcic_tf.errors import UserError, first_line
 
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "tpu")
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name="auto", tpu=""):
@@ -12,14 +13,18 @@ def make_strategy(name="auto", tpu=""):
 
     Args:
         name: `cpu` and `gpu`: one device; `mirrored`: every GPU, or every logical CPU where there is no GPU;
-            `tpu`: the TPU named by `tpu`; `auto`: all GPUs if there are any, else the CPU.
+            `multi_worker`: the devices of all workers that TF_CONFIG lists, of which this process is one: its GPUs if
+            it has any, else its CPU; `tpu`: the TPU named by `tpu`; `auto`: all GPUs if there are any, else the CPU.
         tpu: the TPU's name or address; empty: the one that the environment names; `local` on a TPU VM. Photos are read
             by this process, so a TPU behind another worker is fed over the network.
 
     Raises:
         UserError: there is no such device.
+        cluster.WorkerLost: with `multi_worker`, see there.
     """
-    if name == "tpu":  # first, as asking for GPUs starts the runtime, and a TPU has to be connected before
+    if name == "multi_worker":  # first, like the next: the runtime must not have started yet
+        return cluster.multi_worker_strategy()
+    if name == "tpu":  # as asking for GPUs starts the runtime, and a TPU has to be connected before
         try:
             return tf.distribute.TPUStrategy(tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu))
         except (ValueError, OSError, RuntimeError, ImportError, tf.errors.OpError) as error:

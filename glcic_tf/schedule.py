@@ -9,6 +9,7 @@ PHASES = ("completion", "discriminator", "joint")
 # Fields that say how it runs and what is kept and shown, not what is trained: a resumed run may change them.
 FREE_FIELDS = (
     "precision",
+    "accumulate_steps",
     "steps_per_loop",
     "jit_compile",
     "log_every_steps",
@@ -96,16 +97,19 @@ def _resolve(config):
         step, example = stage.end, example + stage.steps * stage.batch_size
     _check_order(stages, base["init_from"])
     _check_run(base)
+    check_replicas(stages, 1, base["accumulate_steps"])
     return stages
 
 
-def check_replicas(stages, replicas):
-    """Raise UserError if a stage's batch cannot be shared evenly by the replicas."""
+def check_replicas(stages, replicas, accumulate_steps=1):
+    """Raise UserError if a stage's batch cannot be shared evenly by the replicas, and theirs by the parts of a step."""
+    shares = [f"the {replicas} replicas"] if replicas > 1 else []
+    shares += [f"config.accumulate_steps={accumulate_steps}"] if accumulate_steps > 1 else []
     for stage in stages:
-        if stage.batch_size % replicas:
+        if stage.batch_size % (replicas * accumulate_steps):
             raise UserError(
                 f"config: stage {stage.name}: batch_size {stage.batch_size} is not divisible by "
-                f"the {replicas} replicas; choose a multiple of {replicas}."
+                f"{' times '.join(shares)}; choose a multiple of {replicas * accumulate_steps}."
             )
 
 
@@ -251,7 +255,7 @@ def _check_run(base):
         fail(f"seed is {base['seed']}; expected 0 to {2**31 - 1}.")
     if base["precision"] not in POLICIES:
         fail(f"precision is {base['precision']!r}; expected one of {', '.join(POLICIES)}.")
-    for field in ("steps_per_loop", "log_every_steps", "sample_every_steps", "checkpoints_kept"):
+    for field in ("accumulate_steps", "steps_per_loop", "log_every_steps", "sample_every_steps", "checkpoints_kept"):
         if base[field] < 1:
             fail(f"{field} is {base[field]}; expected at least 1.")
     if base["checkpoint_every_steps"] <= 0 and base["checkpoint_every_minutes"] <= 0:

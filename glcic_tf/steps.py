@@ -1,8 +1,12 @@
 """The three steps of Algorithm 1 and the looped tf.function that runs them.
 
 A step sees one replica's share of a batch and returns each of its metrics as that share of the global mean, so that
-sums over the replicas are means over the batch.
+sums over the replicas are means over the batch. It may take its share in several parts, one after the other, to need
+less memory (`accumulate_steps`): gradients are summed over the parts, and each network is still updated once.
 """
+
+import collections
+import contextlib
 
 import keras
 import tensorflow as tf
@@ -25,57 +29,134 @@ METRICS = {
 }
 
 
-def completion_step(state, stage, batch, known_weight):
+def completion_step(state, stage, batch, known_weight, accumulate_steps=1):
     """Update C with the completion loss alone (Algorithm 1, t < T_C)."""
-    share = _share(stage)
-    images, mask = _inputs(batch)
-    variables = state.completion.trainable_variables
-    with tf.GradientTape() as tape:
-        completed = state.completion({"image": images, "mask": mask}, training=True)
-        loss, parts = losses.completion_loss(completed, images, mask, known_weight)
-        scaled = state.completion_optimizer.scale_loss(share(loss))
-    precision.apply_gradients(state.completion_optimizer, tape.gradient(scaled, variables), variables)
-    return {"completion_loss": share(parts["hole"]), "known_loss": share(parts["known"])}
+    sums = _Sums()
+    for part in sums.parts(batch, accumulate_steps):
+        sums.add(*_completion_gradients(state, stage, part, _forward(state, part), known_weight))
+    precision.apply_gradients(state.completion_optimizer, sums.gradients, state.completion.trainable_variables)
+    return sums.metrics
 
 
-def discriminator_step(state, stage, batch, known_weight):
+def discriminator_step(state, stage, batch, known_weight, accumulate_steps=1):
     """Update D alone (Algorithm 1, T_C <= t < T_C + T_D); C and its statistics stand still."""
     del known_weight
-    share = _share(stage)
-    images, mask = _inputs(batch)
-    completed = state.completion({"image": images, "mask": mask}, training=False)
-    _, parts = losses.completion_loss(completed, images, mask)
-    metrics = _update_discriminator(state, stage, batch, images, geometry.composite(completed, images, mask))
-    return {"completion_loss": share(parts["hole"]), **metrics}
+    share, sums = _share(stage), _Sums()
+    for part in sums.parts(batch, accumulate_steps):
+        images, mask = _inputs(part)
+        completed = state.completion({"image": images, "mask": mask}, training=False)
+        _, values = losses.completion_loss(completed, images, mask)
+        fakes = geometry.composite(completed, images, mask)
+        gradients, metrics = _discriminator_gradients(state, stage, part, images, fakes)
+        sums.add(gradients, {"completion_loss": share(values["hole"]), **metrics})
+    precision.apply_gradients(state.discriminator_optimizer, sums.gradients, state.discriminator.trainable_variables)
+    return sums.metrics
 
 
-def joint_step(state, stage, batch, known_weight):
+def joint_step(state, stage, batch, known_weight, accumulate_steps=1):
     """Update D, then C against the D just updated (Algorithm 1, t >= T_C + T_D).
 
-    One forward pass of C serves both updates, as C does not change in between.
+    With a batch in one part, one forward pass of C serves both updates, as C does not change in between. Otherwise C's
+    activations of all parts would have to wait for D's update; each part goes through C twice instead, and the first
+    time C's moving statistics stand still, so that they move once a part.
     """
-    share = _share(stage)
-    images, mask = _inputs(batch)
-    variables = state.completion.trainable_variables
-    with tf.GradientTape() as tape:
-        completed = state.completion({"image": images, "mask": mask}, training=True)
-        fakes = geometry.composite(completed, images, mask)
-        with tape.stop_recording():
-            metrics = _update_discriminator(state, stage, batch, images, tf.stop_gradient(fakes))
-        loss, parts = losses.completion_loss(completed, images, mask, known_weight)
-        logits = _discriminate(state, stage, fakes, batch["patch"])
-        adversarial = losses.adversarial_loss(logits, stage.adversarial_form)
-        scaled = state.completion_optimizer.scale_loss(share(loss + stage.adversarial_weight * adversarial))
-    precision.apply_gradients(state.completion_optimizer, tape.gradient(scaled, variables), variables)
-    return {
-        "completion_loss": share(parts["hole"]),
-        "known_loss": share(parts["known"]),
-        "adversarial_loss": share(adversarial),
-        **metrics,
-    }
+    one_pass = accumulate_steps == 1
+    of_d, of_c = _Sums(), _Sums()
+    for part in of_d.parts(batch, accumulate_steps):
+        with contextlib.nullcontext() if one_pass else keras.StatelessScope():  # this scope drops what C assigns
+            forward = _forward(state, part, adversarial=True)
+        of_d.add(*_discriminator_gradients(state, stage, part, forward.images, tf.stop_gradient(forward.fakes)))
+    precision.apply_gradients(state.discriminator_optimizer, of_d.gradients, state.discriminator.trainable_variables)
+    for part in of_c.parts(batch, accumulate_steps, after=of_d):
+        if not one_pass:
+            forward = _forward(state, part, adversarial=True)
+        of_c.add(*_completion_gradients(state, stage, part, forward, known_weight))
+    precision.apply_gradients(state.completion_optimizer, of_c.gradients, state.completion.trainable_variables)
+    return of_c.metrics | of_d.metrics
 
 
 STEPS = {"completion": completion_step, "discriminator": discriminator_step, "joint": joint_step}
+
+
+class _Sums:
+    """Gradients and metrics, summed over the parts of a batch."""
+
+    def __init__(self):
+        self.gradients, self.metrics = [], {}
+
+    def parts(self, batch, count, after=None):
+        """Yield a batch's `count` equal parts, each for the caller to `add` its gradients and metrics.
+
+        A part waits until those before it are added, the first one for the sums `after`: else TensorFlow would work on
+        several at once, and hold the activations of all.
+        """
+        if count == 1:
+            yield batch
+            return
+        split = {name: tf.split(value, count) for name, value in batch.items()}
+        for i in range(count):
+            before = self if self.gradients else after
+            with tf.control_dependencies([*before.gradients, *before.metrics.values()] if before else []):
+                part = {name: tf.identity(values[i]) for name, values in split.items()}
+            yield part
+
+    def add(self, gradients, metrics):
+        """Add what one part gave: tensors in the order of the network's variables, and scalars by name."""
+        if self.gradients:
+            gradients = [total + gradient for total, gradient in zip(self.gradients, gradients, strict=True)]
+            metrics = {name: self.metrics[name] + value for name, value in metrics.items()}
+        self.gradients, self.metrics = gradients, metrics
+
+
+_Forward = collections.namedtuple("_Forward", "tape images mask completed fakes")
+
+
+def _forward(state, batch, adversarial=False):
+    """C's completions in training mode, their composites if D is to see them, and the tape, which may be re-entered."""
+    images, mask = _inputs(batch)
+    with tf.GradientTape() as tape:
+        completed = state.completion({"image": images, "mask": mask}, training=True)
+        fakes = geometry.composite(completed, images, mask) if adversarial else None
+    return _Forward(tape, images, mask, completed, fakes)
+
+
+def _completion_gradients(state, stage, batch, forward, known_weight):
+    """Gradients of C's loss, scaled where the optimiser asks for it, and its metrics."""
+    share = _share(stage)
+    with forward.tape:
+        loss, parts = losses.completion_loss(forward.completed, forward.images, forward.mask, known_weight)
+        metrics = {"completion_loss": share(parts["hole"]), "known_loss": share(parts["known"])}
+        if forward.fakes is not None:
+            logits = _discriminate(state, stage, forward.fakes, batch["patch"])
+            deceived = losses.adversarial_loss(logits, stage.adversarial_form)
+            metrics["adversarial_loss"] = share(deceived)
+            loss += stage.adversarial_weight * deceived
+        scaled = state.completion_optimizer.scale_loss(share(loss))
+    return forward.tape.gradient(scaled, state.completion.trainable_variables), metrics
+
+
+def _discriminator_gradients(state, stage, batch, images, fakes):
+    """Gradients of D's loss, scaled where the optimiser asks for it, and its metrics."""
+    share = _share(stage)
+    with tf.GradientTape() as tape:
+        fake_logits = _discriminate(state, stage, fakes, batch["patch"])
+        if stage.r1_gamma:
+            real_logits, gradients = _discriminate(state, stage, images, batch["real_patch"], with_gradients=True)
+            penalty = losses.r1_penalty(gradients)
+        else:
+            real_logits = _discriminate(state, stage, images, batch["real_patch"])
+            penalty = tf.zeros_like(real_logits[:, 0])
+        loss, _ = losses.discriminator_loss(real_logits, fake_logits)
+        loss += stage.r1_gamma / 2 * penalty
+        scaled = state.discriminator_optimizer.scale_loss(share(loss))
+    correct = tf.cast(real_logits > 0, loss.dtype) + tf.cast(fake_logits <= 0, loss.dtype)
+    return tape.gradient(scaled, state.discriminator.trainable_variables), {
+        "discriminator_loss": share(loss),
+        "r1_penalty": share(penalty),
+        "d_real": share(tf.sigmoid(real_logits)),
+        "d_fake": share(tf.sigmoid(fake_logits)),
+        "d_accuracy": share(correct / 2),
+    }
 
 
 def _inputs(batch):
@@ -103,31 +184,6 @@ def _discriminate(state, stage, images, origin, with_gradients=False):
         logits = state.discriminator(inputs, training=True)
         total = tf.reduce_sum(logits)
     return logits, list(tape.gradient(total, inputs).values())
-
-
-def _update_discriminator(state, stage, batch, images, fakes):
-    share = _share(stage)
-    variables = state.discriminator.trainable_variables
-    with tf.GradientTape() as tape:
-        fake_logits = _discriminate(state, stage, fakes, batch["patch"])
-        if stage.r1_gamma:
-            real_logits, gradients = _discriminate(state, stage, images, batch["real_patch"], with_gradients=True)
-            penalty = losses.r1_penalty(gradients)
-        else:
-            real_logits = _discriminate(state, stage, images, batch["real_patch"])
-            penalty = tf.zeros_like(real_logits[:, 0])
-        loss, _ = losses.discriminator_loss(real_logits, fake_logits)
-        loss += stage.r1_gamma / 2 * penalty
-        scaled = state.discriminator_optimizer.scale_loss(share(loss))
-    precision.apply_gradients(state.discriminator_optimizer, tape.gradient(scaled, variables), variables)
-    correct = tf.cast(real_logits > 0, loss.dtype) + tf.cast(fake_logits <= 0, loss.dtype)
-    return {
-        "discriminator_loss": share(loss),
-        "r1_penalty": share(penalty),
-        "d_real": share(tf.sigmoid(real_logits)),
-        "d_fake": share(tf.sigmoid(fake_logits)),
-        "d_accuracy": share(correct / 2),
-    }
 
 
 def make_loop(state, stage, jit_compile=False, time_input=True):
@@ -173,7 +229,7 @@ def make_advance(state, stage, jit_compile=False):
     strategy, names = state.strategy, METRICS[stage.phase]
 
     def replica_step(batch, known_weight):
-        return STEPS[stage.phase](state, stage, batch, known_weight)
+        return STEPS[stage.phase](state, stage, batch, known_weight, state.config.accumulate_steps)
 
     if jit_compile:
         replica_step = tf.function(replica_step, jit_compile=True, autograph=False)

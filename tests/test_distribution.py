@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from glcic_tf import checkpoints, devices, precision, schedule, steps, train_state
+from glcic_tf import checkpoints, data, devices, examples, networks, precision, schedule, steps, train_state
 from glcic_tf.errors import UserError
 from glcic_tf.specs import OptimizerSpec
 
@@ -47,7 +48,7 @@ def run(state, stage, n):
     return {k: float(v) for k, v in steps.make_loop(state, stage)(iterator, tf.constant(n)).items() if k != "waited"}
 
 
-def networks(state):
+def networks_of(state):
     found = {f"C/{v.path}": v.numpy() for v in state.completion.variables}
     if state.discriminator is not None:
         found |= {f"D/{v.path}": v.numpy() for v in state.discriminator.variables}
@@ -75,13 +76,13 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
     stages = schedule.resolve(config)
     config.precision = "float64"
     states = [train_state.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
-    assert_close(*(networks(s) for s in states), 0)
+    assert_close(*(networks_of(s) for s in states), 0)
     for stage in stages:
         metrics = []
         for state in states:
             state.enter(stage)
             metrics.append(run(state, stage, 3))
-        assert_close(*(networks(s) for s in states), 1e-9)
+        assert_close(*(networks_of(s) for s in states), 1e-9)
         assert_close(*metrics, 1e-6)  # these are float32
 
     # Checkpoints of one replica load on two and back, and training goes on alike.
@@ -91,12 +92,94 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
         loaded = train_state.TrainState(config, (0.0, 0.0, 0.0), other.strategy)
         loaded.enter(stage)
         folder.restore(path, loaded)
-        for name, value in networks(saved).items():
-            np.testing.assert_array_equal(value, networks(loaded)[name], err_msg=name)
+        for name, value in networks_of(saved).items():
+            np.testing.assert_array_equal(value, networks_of(loaded)[name], err_msg=name)
         for name, optimizer in saved.optimizers().items():
             for ours, theirs in zip(optimizer.variables, loaded.optimizers()[name].variables, strict=True):
                 np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
         assert int(loaded.step.numpy()) == int(saved.step.numpy()) == 9
+
+
+def small_completion_network(width, mean_pixel, synchronized, dtype):
+    """A C with one layer of each kind that is normalised: how many there are makes no difference here."""
+    image, mask = (keras.Input((None, None, n), name=name, dtype=dtype) for name, n in (("image", 3), ("mask", 1)))
+    mean = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype=dtype, name="mean_pixel")
+    x = keras.layers.Add(dtype=dtype)([image * (1 - mask), mean(mask)])
+    for layer in (
+        keras.layers.Conv2D(4, 4, strides=2, padding="same", dtype=dtype, name="conv1"),
+        keras.layers.Conv2DTranspose(4, 4, strides=2, padding="same", dtype=dtype, name="deconv2"),
+    ):
+        norm = keras.layers.BatchNormalization(synchronized=synchronized, dtype=dtype, name=f"bn_{layer.name}")
+        x = keras.layers.Activation("relu", dtype=dtype)(norm(layer(x)))
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype=dtype, name="conv3")(x)
+    network = keras.Model({"image": image, "mask": mask}, x)
+    mean.set_weights([np.reshape(mean_pixel, (1, 1, 1, 3))])
+    return network
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        Image.fromarray(rng.integers(0, 256, [20, 28, 3], np.uint8)).save(tmp_path / f"{i}.png")
+    return examples.Photos(sorted(tmp_path.iterdir()))
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photos, monkeypatch):
+    """Also which examples are normalised together: those of a part, over all replicas."""
+    monkeypatch.setattr(networks, "completion_network", small_completion_network)
+    config = config.copy_and_resolve_references()
+    config.discriminator.use_global, config.accumulate_steps = False, 2
+    stage = schedule.resolve(config)[-1]
+    config.precision = "float64"
+    found = []
+    for strategy in (devices.make_strategy("cpu"), mirrored()):
+        state = train_state.TrainState(config, (0.4, 0.5, 0.6), strategy)
+        state.enter(stage)
+        state.step.assign(stage.start)
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: data.batches(photos, stage, 0, stage.start, context=context, accumulate_steps=2)
+        )
+        metrics = steps.make_loop(state, stage)(iter(dataset), tf.constant(3))
+        found.append((networks_of(state), {name: float(metrics[name]) for name in steps.METRICS["joint"]}))
+    (ours, our_metrics), (theirs, their_metrics) = found
+    assert_close(ours, theirs, 1e-9)
+    assert_close(our_metrics, their_metrics, 1e-6)  # these are float32
+
+
+@pytest.mark.parametrize(
+    ("workers", "replicas", "parts"), [(1, 1, 4), (1, 2, 1), (2, 2, 1), (2, 4, 1), (2, 2, 4), (2, 4, 2)]
+)
+def test_workers_make_their_replicas_shares_of_the_batches(config, photos, workers, replicas, parts):
+    stage = schedule.resolve(config)[0]
+    share, first = BATCH // replicas, 7
+    for worker in range(workers):
+        context = tf.distribute.InputContext(workers, worker, replicas)
+        dataset = data.batches(photos, stage, 3, first, context=context, accumulate_steps=parts)
+        made = dataset.take(2 * replicas // workers).as_numpy_iterator()
+        for step in (first, first + 1):
+            whole = examples.batch(photos, stage, 3, step)
+            for local in range(replicas // workers):
+                replica = worker * replicas // workers + local
+                own = [
+                    part * BATCH // parts + replica * share // parts + i
+                    for part in range(parts)
+                    for i in range(share // parts)
+                ]
+                assert parts > 1 or own == list(range(replica * share, (replica + 1) * share))
+                for name, value in next(made).items():
+                    np.testing.assert_array_equal(value, whole[name][own], err_msg=name)
+
+
+def test_replicas_of_one_worker_get_the_batch_in_its_order(config, photos):
+    stage, strategy = schedule.resolve(config)[0], mirrored()
+    dataset = strategy.distribute_datasets_from_function(lambda c: data.batches(photos, stage, 3, 7, context=c))
+    for step, batch in zip((7, 8), dataset, strict=False):
+        for name, value in examples.batch(photos, stage, 3, step).items():
+            parts = [part.numpy() for part in strategy.experimental_local_results(batch[name])]
+            assert len(parts) == 2
+            np.testing.assert_array_equal(np.concatenate(parts), value, err_msg=name)
 
 
 def test_an_overflow_on_one_replica_skips_the_step_on_both():
@@ -142,8 +225,8 @@ def test_checkpoints_with_and_without_loss_scale_load_into_each_other(config, tm
             variable.assign(variable + 1.0)
         folder = checkpoints.Checkpoints(tmp_path / str(i))
         folder.restore(folder.save(pair[0], {}), pair[1])
-        for name, value in networks(pair[0]).items():
-            np.testing.assert_array_equal(value, networks(pair[1])[name])
+        for name, value in networks_of(pair[0]).items():
+            np.testing.assert_array_equal(value, networks_of(pair[1])[name])
 
 
 def test_wrong_strategies_are_told():

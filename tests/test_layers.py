@@ -15,11 +15,12 @@ LAYERS = {
         "images",
         "specs",
         "random_streams",
-        "devices",
+        "cluster",
         "config_file",
         "pictures",
         "summary",
         "signals",
+        "listening",
         "shard_index",
         "torch7",
         "torch_pickle",
@@ -40,6 +41,7 @@ LAYERS = {
         "fid",
         "torch_checkpoint",
         "process_pool",
+        "devices",
         "shards",
     },
     2: {
@@ -55,9 +57,9 @@ LAYERS = {
         "discriminator_file",
     },
     3: {"data", "photo_folder", "completer", "scripts", "runtimes"},
-    4: {"trainer", "model_methods", "measurements"},
+    4: {"run", "model_methods", "measurements", "demo"},
     # Commands, like the scripts at the top.
-    5: {"inference", "demo", "portable", "evaluation", "curves", "conversion", "study", "prepare"},
+    5: {"trainer", "inference", "portable", "evaluation", "curves", "conversion", "study", "prepare", "app"},
 }
 BASE = {"errors": -4, "files": -3, "storage": -2, "image_headers": -1}  # may be imported from every layer
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE

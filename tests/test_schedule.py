@@ -260,6 +260,21 @@ def test_batch_must_be_shared_evenly_by_the_replicas():
         UserError, match="stage joint: batch_size 90 is not divisible by the 4 replicas; choose a multiple of 4"
     ):
         schedule.check_replicas(stages, 4)
+    schedule.check_replicas(stages, 2, accumulate_steps=3)
+    found = "batch_size 90 is not divisible by the 6 replicas times config.accumulate_steps=2; choose a multiple of 12"
+    with pytest.raises(UserError, match=f"stage joint: {found}"):
+        schedule.check_replicas(stages, 6, accumulate_steps=2)
+
+
+def test_parts_of_a_step_share_the_batch_evenly_whatever_the_replicas():
+    config = default.get_config()
+    config.accumulate_steps = 7
+    found = "batch_size 96 is not divisible by config.accumulate_steps=7; choose a multiple of 7"
+    assert f"stage completion: {found}" in refusal(config)
+    config.accumulate_steps = 0
+    assert "accumulate_steps is 0; expected at least 1" in refusal(config)
+    config.accumulate_steps = 8
+    schedule.resolve(config)
 
 
 def changed(step, **changes):
@@ -286,6 +301,7 @@ def test_what_changed_is_named_with_both_values():
 def test_fields_of_how_it_runs_may_change():
     values = dict(
         precision="mixed_bfloat16",
+        accumulate_steps=2,
         steps_per_loop=3,
         jit_compile=True,
         log_every_steps=1,

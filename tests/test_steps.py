@@ -1,5 +1,6 @@
 """What each training step changes, and what it must leave alone."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -205,3 +206,106 @@ def test_loop_counts_steps_averages_and_names_a_step_that_is_no_number(stages):
     ]
     np.testing.assert_allclose(result["completion_loss"], np.mean(losses), rtol=1e-4)
     assert int(loop(iter(dataset(batches[2:5])), tf.constant(3))["bad_step"]) == 4
+
+
+def in_parts(batch, count):
+    size = BATCH // count
+    return [{name: value[i * size : (i + 1) * size] for name, value in batch.items()} for i in range(count)]
+
+
+def accumulated_by_hand(state, stage, batch, count, known_weight):
+    """Algorithm 1 from its text, part by part: D's update, then C's against the new D, each from summed gradients."""
+
+    def completions(part):
+        images, mask = tf.cast(part["image"], tf.float64) / 255, tf.cast(part["mask"], tf.float64)
+        return images, mask, state.completion({"image": images, "mask": mask}, training=stage.phase != "discriminator")
+
+    def entropy(images, origin, label):
+        patches = tf.stack(
+            [image[y : y + PATCH, x : x + PATCH] for image, (y, x) in zip(images, origin.numpy(), strict=True)]
+        )
+        logits = state.discriminator({"image": images, "patch": patches}, training=True)[:, 0]
+        return tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(logits.shape, tf.cast(label, tf.float64)), logits)
+
+    def update(network, optimizer, loss_of_part):
+        totals = [np.zeros(v.shape) for v in network.trainable_variables]
+        for part in in_parts(batch, count):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(loss_of_part(part)) / BATCH
+            gradients = tape.gradient(loss, network.trainable_variables)
+            totals = [total + g.numpy() for total, g in zip(totals, gradients, strict=True)]
+        optimizer.apply([tf.constant(total) for total in totals], network.trainable_variables)
+
+    def loss_of_d(part):
+        kept = state.completion.get_weights()
+        images, mask, completed = completions(part)
+        state.completion.set_weights(kept)
+        fakes = tf.where(mask > 0, completed, images)
+        return entropy(fakes, part["patch"], 0) + entropy(images, part["real_patch"], 1)
+
+    def loss_of_c(part):
+        images, mask, completed = completions(part)
+        error = tf.reduce_mean((completed - images) ** 2, -1, keepdims=True)
+        sums = [
+            tf.reduce_sum(error * region, [1, 2, 3]) / tf.reduce_sum(region, [1, 2, 3]) for region in (mask, 1 - mask)
+        ]
+        loss = sums[0] + known_weight * sums[1]
+        if stage.phase == "joint":  # minimax: log(1 - D) is the cross-entropy of the label 0, with a minus
+            loss -= stage.adversarial_weight * entropy(tf.where(mask > 0, completed, images), part["patch"], 0)
+        return loss
+
+    if stage.phase != "completion":
+        update(state.discriminator, state.discriminator_optimizer, loss_of_d)
+    if stage.phase != "discriminator":
+        update(state.completion, state.completion_optimizer, loss_of_c)
+
+
+@pytest.mark.parametrize("phase", schedule.PHASES)
+def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, phase):
+    """Also the statistics: batch normalisation sees a part at a time, and C's moving ones move once for each."""
+    from dataclasses import replace
+
+    keras.config.set_floatx("float64")
+    try:
+        config, by_phase = stages
+        config = config.copy_and_resolve_references()
+        config.precision = "float64"
+        stage = replace(by_phase[phase], adversarial_weight=0.5)  # so much that nobody can overlook it
+        ours, theirs = (make_state((config, {phase: stage}), phase)[0] for _ in range(2))
+        metrics = steps.STEPS[phase](ours, stage, make_batch(), 0.3, accumulate_steps=2)
+        accumulated_by_hand(theirs, stage, make_batch(), 2, 0.3)
+        assert set(metrics) == set(steps.METRICS[phase])
+        for name in ("completion", "discriminator") if phase != "completion" else ("completion",):
+            pairs = (values(getattr(state, name)) for state in (ours, theirs))
+            for (path, value), expected in zip(next(pairs).items(), next(pairs).values(), strict=True):
+                np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12, err_msg=f"{name} {path}")
+    finally:
+        keras.config.set_floatx("float32")
+
+
+def test_metrics_of_a_step_in_parts_are_means_over_the_batch(stages):
+    """D's and C's losses of half a batch, with half a batch's statistics, averaged."""
+    batch = make_batch()
+    expected = []
+    for part in in_parts(batch, 2):
+        state, stage = make_state(stages, "completion")
+        doubled = {name: tf.concat([value, value], 0) for name, value in part.items()}  # has the same statistics
+        expected.append(float(steps.completion_step(state, stage, doubled, 0.0)["completion_loss"]))
+    state, stage = make_state(stages, "completion")
+    found = steps.completion_step(state, stage, batch, 0.0, accumulate_steps=2)
+    np.testing.assert_allclose(found["completion_loss"], np.mean(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("phase", schedule.PHASES)
+def test_a_step_can_be_compiled_for_a_tpu(stages, phase):
+    """Every shape is known, and nothing in it calls back into Python on the host."""
+    state, stage = make_state(stages, phase)
+    specs = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in make_batch().items()}
+    advance, start = steps.make_advance(state, stage)
+    graph = tf.function(advance, autograph=False).get_concrete_function(specs, start()).graph
+    nodes = list(graph.as_graph_def().node) + [n for f in graph.as_graph_def().library.function for n in f.node_def]
+    assert len(nodes) > 500
+    assert not {node.op for node in nodes if "Py" in node.op or "Print" in node.op}
+    for operation in graph.get_operations():
+        for tensor in operation.outputs:
+            assert tensor.dtype in (tf.resource, tf.variant) or tensor.shape.is_fully_defined(), tensor

@@ -183,6 +183,14 @@ def test_config_that_contradicts_the_run_is_refused(photos, finished):
         trainer.train(config, photos, finished)
 
 
+def test_a_run_goes_on_with_another_number_of_parts(photos, tmp_path):
+    config = make_config(steps=1)
+    assert trainer.train(config, photos, tmp_path, phase="completion")
+    config.accumulate_steps = 2
+    assert trainer.train(config, photos, tmp_path, phase="discriminator")
+    assert [line["step"] for line in lines(tmp_path) if "completion_loss" in line] == [1, 2]
+
+
 def test_phase_without_a_trained_completion_network_is_an_error(photos, tmp_path):
     for phase in ("discriminator", "joint"):
         with pytest.raises(UserError, match=f"--phase={phase} needs a trained completion network"):

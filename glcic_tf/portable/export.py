@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import checkpoints, files, photo_folder, precision, schedule, steps, train_state, trainer
+from glcic_tf import checkpoints, files, photo_folder, precision, schedule, steps, train_state
 from glcic_tf.errors import UserError
 from glcic_tf.portable import bundle, state_files
+from glcic_tf.run import Run
 
 _logger = logging.getLogger(__name__)
 # The first line of an HLO module says which result takes the memory of which parameter.
@@ -46,7 +47,7 @@ def export(
     if config.discriminator.init_from:
         raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
     stages = schedule.resolve(config)
-    run = trainer.Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
+    run = Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
     todo = run.stages_to_do(phase)
     if not todo:
         raise UserError(f"--workdir={workdir}: there is nothing left to train: step {run.step} of {stages[-1].end}.")
