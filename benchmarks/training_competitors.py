@@ -36,7 +36,7 @@ class _Noise:
     def __init__(self, count):
         self.paths = range(count)
 
-    def crop(self, index, short_edge, size, position):
+    def crop(self, index, short_edge, size, position, short_edge_max=None):
         del short_edge, position
         return np.random.default_rng(int(index)).integers(0, 256, (size, size, 3), np.uint8)
 
