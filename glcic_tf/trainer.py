@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from glcic_tf import data, devices, photo_folder, schedule, signals, steps
+from glcic_tf import data, devices, photo_folder, schedule, signals, steps, storage
 from glcic_tf.errors import UserError, first_line
 from glcic_tf.monitor import Monitor, Validation, Window
 from glcic_tf.run import Run
@@ -38,6 +38,8 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         UserError: something given contradicts itself, the run's folder or the data; or the loss is no number any more.
         cluster.WorkerLost: with `multi_worker`, another worker does not answer; the same call in a new process goes on.
     """
+    if storage.is_remote(workdir):
+        raise UserError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
     stages = schedule.resolve(config)
     strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
     schedule.check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)

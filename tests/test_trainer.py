@@ -191,6 +191,13 @@ def test_a_run_goes_on_with_another_number_of_parts(photos, tmp_path):
     assert [line["step"] for line in lines(tmp_path) if "completion_loss" in line] == [1, 2]
 
 
+def test_a_run_is_not_written_to_a_url(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--workdir=gs://bucket/run: is a URL; runs are written to a folder"):
+        trainer.train(make_config(), photos, "gs://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_phase_without_a_trained_completion_network_is_an_error(photos, tmp_path):
     for phase in ("discriminator", "joint"):
         with pytest.raises(UserError, match=f"--phase={phase} needs a trained completion network"):
