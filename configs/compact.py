@@ -10,7 +10,7 @@ Departures from the paper, for little compute: half the channels; crops that gro
 teaches the encoder and decoder at first and fades to 0 before the joint phase; Adam with cosine decay instead of
 ADADELTA; half of the crops are mirrored; small photos are not enlarged. For holes as people paint them: the last stages
 have one or two rectangles, blobs and strokes. To keep D from winning at once: the non-saturating loss, and R1. Alpha
-rises until holes get sharp, at some cost of a grid drawn over them, and falls until the grid is gone.
+rises until holes get sharp, at some cost of a grid drawn over them, and falls until most of the grid is gone.
 """
 
 from configs import default
@@ -55,7 +55,7 @@ def get_config():
         joint=_joint(steps=274, adversarial_weight=0.0004, discriminator=2e-4, final_fractions=(0.1, 0.1)),
         joint_sharper=_joint(steps=269, adversarial_weight=0.0016, discriminator=3e-4, final_fractions=(0.1, 0.3)),
         joint_sharpest=_joint(steps=170, adversarial_weight=0.002, discriminator=3e-4, final_fractions=(0.2, 0.5)),
-        # What D has learnt of the grid that C draws by now is enough to make C drop it again.
+        # What D has learnt of the grid that C draws by now is enough to make C drop most of it again.
         joint_settled=_joint(steps=170, adversarial_weight=0.0008, discriminator=3e-4, final_fractions=(0.02, 0.5)),
     )
     config.steps_per_loop = 5
