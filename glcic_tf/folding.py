@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from glcic_tf.batch_norm import FusedBatchNormalization, as_keras_own
+
 _HIDDEN = re.compile(r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])")  # all up to conv16
 
 
@@ -73,7 +75,7 @@ def _foldable(model, config):
     convolution_of = {}
     for name, nodes in nodes_of.items():
         norm, sources = model.get_layer(name), list(_names_read(nodes))
-        if type(norm) is not layers.BatchNormalization or len(sources) != 1:
+        if type(norm) not in (layers.BatchNormalization, FusedBatchNormalization) or len(sources) != 1:
             continue
         if len(nodes[0]["args"]) != 1 or nodes[0]["kwargs"].get("training"):  # statistics of the batch, always
             continue
@@ -109,7 +111,7 @@ def _for_inference(value, renamed):
         return type(value)(_for_inference(item, renamed) for item in value)
     if not isinstance(value, dict):
         return value
-    copy = {key: _for_inference(item, renamed) for key, item in value.items()}
+    copy = {key: _for_inference(item, renamed) for key, item in as_keras_own(value).items()}
     if isinstance(copy.get("dtype"), dict):  # a policy; the dtype of an input is a string and stays
         copy["dtype"] = "float32"
     if "synchronized" in copy:

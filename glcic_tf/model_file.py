@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from glcic_tf import files
+from glcic_tf.batch_norm import as_keras_own
 from glcic_tf.errors import UserError, first_line
 
 MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
@@ -166,6 +167,7 @@ def _as_float32(config):
         return type(config)(_as_float32(item) for item in config)
     if not isinstance(config, dict):
         return config
+    config = as_keras_own(config)
     if config.get("class_name") == "DTypePolicy":
         return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
     fixed = {"synchronized": False, "dtype": "float32"}

@@ -34,7 +34,11 @@ class TrainState:
         self.completion_optimizer = self.completion_stage = None
         with strategy.scope():
             self.completion = networks.completion_network(
-                mean_pixel=mean_pixel, synchronized=self._synchronized, dtype=config.precision, **arguments
+                mean_pixel=mean_pixel,
+                synchronized=self._synchronized,
+                fused=not self._synchronized,
+                dtype=config.precision,
+                **arguments,
             )
             _draw_weights(self.completion, config.seed)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -87,9 +91,8 @@ class TrainState:
             arguments = given
         network = networks.context_discriminator(
             **arguments,
-            # Also on one replica: R1 differentiates twice, and tf.nn.moments, which Keras takes the statistics with
-            # otherwise, stops the gradient at the mean: right for the first derivative and wrong for the second.
-            synchronized=True,
+            synchronized=True,  # on one replica too: where R1 differentiates twice, Keras is only then right
+            fused=not self._synchronized,
             dtype=self.config.precision,
         )
         _draw_weights(network, discriminator_seed(self.config.seed, stage))

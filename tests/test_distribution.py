@@ -100,7 +100,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
         assert int(loaded.step.numpy()) == int(saved.step.numpy()) == 9
 
 
-def small_completion_network(width, mean_pixel, synchronized, dtype):
+def small_completion_network(width, mean_pixel, synchronized, fused, dtype):
     """A C with one layer of each kind that is normalised: how many there are makes no difference here."""
     image, mask = (keras.Input((None, None, n), name=name, dtype=dtype) for name, n in (("image", 3), ("mask", 1)))
     mean = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype=dtype, name="mean_pixel")

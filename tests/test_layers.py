@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "glcic_tf"
 
 LAYERS = {
     0: {
+        "batch_norm",
         "geometry",
         "holes",
         "pixels",

@@ -306,6 +306,11 @@ def test_a_step_can_be_compiled_for_a_tpu(stages, phase):
     nodes = list(graph.as_graph_def().node) + [n for f in graph.as_graph_def().library.function for n in f.node_def]
     assert len(nodes) > 500
     assert not {node.op for node in nodes if "Py" in node.op or "Print" in node.op}
+    # The last output of a fused norm is scratch for a GPU's library, of no shape; XLA makes nothing of it.
+    scratch = {op.outputs[-1].ref() for op in graph.get_operations() if op.type == "FusedBatchNormV3"}
     for operation in graph.get_operations():
+        if operation.type == "ZerosLike" and operation.inputs[0].ref() in scratch:
+            continue  # its gradient, which nothing reads
         for tensor in operation.outputs:
-            assert tensor.dtype in (tf.resource, tf.variant) or tensor.shape.is_fully_defined(), tensor
+            known = tensor.dtype in (tf.resource, tf.variant) or tensor.shape.is_fully_defined()
+            assert known or tensor.ref() in scratch, tensor
