@@ -8,11 +8,12 @@ CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
 BROWSER_TOOLS := $(VENV)/.browser-tools
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CONSTRAINTS :=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-browser lint format clean
+.PHONY: help demo app test test-oldest test-browser lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -26,6 +27,9 @@ app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0
 
 test: $(TEST_TOOLS) ## run all tests but those in a browser
 	@$(BIN)/python -m pytest -q -n 2
+
+test-oldest: ## run them with the oldest TensorFlow and Keras that are supported, in .venv-oldest (Python 3.11 or 3.12)
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS="--constraint tests/oldest.txt"
 
 test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root gets it from Debian if it is missing)
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
@@ -41,7 +45,7 @@ format: $(TEST_TOOLS) ## fix style and formatting
 	@$(BIN)/ruff format .
 
 clean: ## remove the environment, caches and demo/
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest demo .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that an interrupted step is done again.

@@ -3,6 +3,7 @@
 Shapes are [batch, channels, height, width].
 """
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +27,26 @@ def completion_network(width=1.0):
         blocks += [layer, nn.BatchNorm2d(filters), nn.ReLU()]
         channels = filters
     return nn.Sequential(*blocks, nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
+
+
+def complete(network, photo, hole):
+    """Complete a whole photo, as one would write it.
+
+    Args:
+        network: of `completion_network`, in evaluation mode.
+        photo: uint8 [height, width, 3], RGB.
+        hole: bool [height, width].
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    height, width = hole.shape
+    image, mask = (torch.from_numpy(x).float() for x in (photo.transpose(2, 0, 1) / np.float32(255), hole[None]))
+    image, mask = (nn.functional.pad(x[None], (0, -width % 4, 0, -height % 4), "replicate") for x in (image, mask))
+    with torch.no_grad():
+        completed = network(torch.cat([image * (1 - mask) + 0.45 * mask, mask], 1))
+        completed = mask * completed + (1 - mask) * image
+        return (completed * 255).round().byte()[0, :, :height, :width].permute(1, 2, 0).numpy()
 
 
 def _tower(size, width):

@@ -1,7 +1,8 @@
 """The competitors of `benchmarks.training`, each in a process of its own: our training step, and PyTorch's.
 
 A case is a dict of JSON values: `phase`, `dtype`, `procedure` (of PyTorch), `data_dir` (None: a batch that lies ready),
-`threads`, and those of the program's flags that say what is computed.
+`threads`, and those of the program's flags that say what is computed. Ours may also have `strategy` (by default the
+`device`), `replicas` (logical CPUs to make) and `accumulate_steps`.
 """
 
 import time
@@ -24,7 +25,7 @@ def config_and_stage(case):
     config.batch_size, config.width, config.precision = case["batch"], case["width"], POLICIES[case["dtype"]]
     config.discriminator.width = case["width"]
     config.data.validation_photos = 0
-    config.jit_compile = case["jit_compile"]
+    config.jit_compile, config.accumulate_steps = case["jit_compile"], case.get("accumulate_steps", 1)
     if case["optimizer"] == "adam":
         config.optimizer = config.discriminator_optimizer = default.adam(1e-4, schedule="constant")
     return config, next(stage for stage in schedule.resolve(config) if stage.phase == case["phase"])
@@ -56,8 +57,12 @@ def serve_tensorflow(case):
     tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
     for gpu in tf.config.list_physical_devices("GPU"):  # the others need some of its memory too
         tf.config.experimental.set_memory_growth(gpu, True)
+    if case.get("replicas", 1) > 1:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        each = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu, [each] * case["replicas"])
     config, stage = config_and_stage(case)
-    strategy = devices.make_strategy(case["device"])
+    strategy = devices.make_strategy(case.get("strategy", case["device"]))
     state = train_state.TrainState(config, _MEAN_PIXEL, strategy)
     state.enter(stage)
     loop = steps.make_loop(state, stage, config.jit_compile)

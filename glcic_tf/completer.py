@@ -5,6 +5,7 @@ This is the one way to complete an image: infer.py, the page, the evaluation and
 
 import math
 import os
+import threading
 import warnings
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class HoleSizeWarning(UserWarning):
 
 
 class Completer:
-    """A completion network ready for use on NumPy images and image files.
+    """A completion network ready for use on NumPy images and image files, by several threads at once if need be.
 
     Args:
         model: Keras model as `networks.completion_network` or `model_file.load` gives it; used in inference mode.
@@ -59,6 +60,7 @@ class Completer:
             return self.model({"image": image, "mask": mask}, training=False)
 
         self._network = network
+        self._passing = threading.Lock()  # two passes at once would share the cores and need twice the memory
 
     @classmethod
     def load(cls, path=None, dtype="float32"):
@@ -190,14 +192,17 @@ class Completer:
                 "other way round, with --invert_mask)."
             )
         try:
-            completed = self._complete(pixels, hole, scale, postprocess)
+            completed = self._complete(pixels, hole, scale, postprocess, f"{image}: ")
         except MemoryError as error:
             raise UserError(f"{image}: {error} Make the photo smaller.") from error
         files.make_folder(output.parent)
         images.write_image(output, completed, jpeg_quality, metadata)
 
-    def _complete(self, image, hole, scale, postprocess):
-        """Complete [height, width, channels] in place at the scale asked for, and post-process; see `complete`."""
+    def _complete(self, image, hole, scale, postprocess, name=""):
+        """Complete [height, width, channels] in place at the scale asked for, and post-process; see `complete`.
+
+        Warnings begin with `name`.
+        """
         if scale != "auto" and (isinstance(scale, str) or not 0 < scale <= 1):
             raise ValueError(f"scale: expected 'auto' or a number in (0, 1], found {scale!r}.")
         if postprocess not in POSTPROCESSES:
@@ -205,7 +210,7 @@ class Completer:
         groups = holes.groups(hole)
         sides = [holes.thickness(hole, box) for box, _ in groups]
         factors = [self._factor(side) if scale == "auto" else scale for side in sides]
-        self._warn_of_large_holes(max(sides, default=0), min(factors, default=1))
+        self._warn_of_large_holes(max(sides, default=0), min(factors, default=1), name)
         at_full_size = hole
         try:
             for (box, own), factor in zip(groups, factors, strict=True):
@@ -226,7 +231,9 @@ class Completer:
         channels, dtype = image.shape[2], image.dtype
         for batch in windows.batches(windows.plan(wanted)):
             crops, masks = zip(*(_padded_crop(image, hole, window) for _, window in batch), strict=True)
-            completed = self._network(np.stack(crops), np.stack(masks)).numpy()
+            crops, masks = np.stack(crops), np.stack(masks)
+            with self._passing:
+                completed = self._network(crops, masks).numpy()
             for ((top, left, bottom, right), window), rgb in zip(batch, completed, strict=True):
                 box = np.s_[top:bottom, left:right]
                 rgb = rgb[top - window[0] : bottom - window[0], left - window[1] : right - window[1]]
@@ -250,12 +257,12 @@ class Completer:
         largest = self.trained_hole_px and self.trained_hole_px[1]
         return largest / side if largest and side > largest * SCALE_TOLERANCE else 1
 
-    def _warn_of_large_holes(self, side, factor):
+    def _warn_of_large_holes(self, side, factor, name):
         if self.trained_hole_px and side > self.trained_hole_px[1]:
             smallest, largest = self.trained_hole_px
             done = "at full resolution" if factor == 1 else f"at {factor:.2f} of the resolution"
             warnings.warn(
-                f"a hole is {side} px thick, but the network was trained on holes of {smallest} to {largest} px: "
+                f"{name}a hole is {side} px thick, but the network was trained on holes of {smallest} to {largest} px: "
                 f"completed {done}.",
                 HoleSizeWarning,
                 stacklevel=4,

@@ -7,6 +7,9 @@ from glcic_tf import files, images, scripts
 from glcic_tf.errors import UserError
 from glcic_tf.holes import ALPHA
 
+# While one passes through the network, another is read or written. More would hold more photos in memory.
+_PHOTOS_AT_ONCE = 2
+
 
 def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **options):
     """Complete one photo or a folder of photos.
@@ -50,15 +53,14 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
         photo, mask, path = job
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", HoleSizeWarning)
-            completer.complete_file(photo, mask, path, overwrite=overwrite, **options)
-        for warning in caught:
-            scripts.say(f"{photo}: {warning.message}")
+        completer.complete_file(photo, mask, path, overwrite=overwrite, **options)
 
-    if folder:
-        return scripts.for_each(jobs, work)
-    work(jobs[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HoleSizeWarning)
+        warnings.showwarning = lambda message, *_: scripts.say(message)
+        if folder:
+            return scripts.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
+        work(jobs[0])
     return 0
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 import time
+from concurrent import futures
 
 from absl import app, flags
 from tqdm import tqdm
@@ -65,21 +66,32 @@ def define_scale(default, text):
     flags.DEFINE(_ScaleParser(), "scale", default, text)
 
 
-def for_each(jobs, work, unit="photo"):
+def for_each(jobs, work, unit="photo", threads=1):
     """Do `work(job)` for every job; a UserError is reported on stderr and does not stop the rest.
 
     Shows a progress bar on a terminal, and a line with the counts and the time at the end.
+
+    Args:
+        jobs: list.
+        work: function of one job; with several threads it is called in some of them at once.
+        unit: what a job is, for the progress bar and the line.
+        threads: jobs under way at once. Errors are reported in the order of the jobs all the same.
 
     Returns:
         Number of jobs that failed.
     """
     failed, start = 0, time.perf_counter()
-    for job in tqdm(jobs, unit=unit, disable=None, leave=False):
+    with futures.ThreadPoolExecutor(threads) as pool:
         try:
-            work(job)
-        except UserError as error:
-            failed += 1
-            say(error)
+            under_way = [pool.submit(work, job) for job in jobs]
+            for job in tqdm(under_way, unit=unit, disable=None, leave=False):
+                try:
+                    job.result()
+                except UserError as error:
+                    failed += 1
+                    say(error)
+        finally:  # when interrupted: what has begun is ended, and no more begun
+            pool.shutdown(cancel_futures=True)
     done, seconds = len(jobs) - failed, time.perf_counter() - start
     print(f"{done} of {len(jobs)} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
     return failed

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,44 @@ def test_large_holes_are_named(model, loaded, tmp_path, capsys, monkeypatch):
     assert (
         "photo.png: a hole is 12 px thick, but the network was trained on holes of 4 to 6 px: completed at 0.5" in line
     )
+
+
+def test_large_holes_are_named_in_folders_too(model, loaded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loaded, "trained_hole_px", (4, 6))
+    for name in "abcd":
+        write(tmp_path / "photos" / f"{name}.png", photo())
+    mask = write(tmp_path / "mask.png", hole())
+    assert script.infer(tmp_path / "photos", mask, tmp_path / "done", model) == 0
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert len(lines) == 4
+    for name, line in zip("abcd", lines, strict=True):
+        assert f"{name}.png: a hole is 12 px thick" in line
+
+
+def test_photos_under_way_at_once_do_not_mix(model, tmp_path):
+    """Each comes out as it does alone."""
+    for i in range(12):
+        write(tmp_path / "photos" / f"{i:02}.png", photo(i))
+        write(tmp_path / "masks" / f"{i:02}.png", np.roll(hole(), i, axis=1))
+    script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+    for i in range(12):
+        name = f"{i:02}.png"
+        script.infer(tmp_path / "photos" / name, tmp_path / "masks" / name, tmp_path / name, model)
+        np.testing.assert_array_equal(images.read_image(tmp_path / name), images.read_image(tmp_path / "done" / name))
+
+
+def test_an_interrupted_folder_begins_no_more_photos(capsys):
+    begun = []
+
+    def work(job):
+        begun.append(job)
+        if job == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        scripts.for_each(range(100), work, threads=2)
+    assert len(begun) < 50
 
 
 def test_metadata_and_jpeg_quality(model, tmp_path):
