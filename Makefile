@@ -8,8 +8,8 @@ CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
 BROWSER_TOOLS := $(VENV)/.browser-tools
-CONSTRAINTS :=
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
+CONSTRAINTS :=  # a file of them, for test-oldest
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,7 +29,7 @@ test: $(TEST_TOOLS) ## run all tests but those in a browser
 	@$(BIN)/python -m pytest -q -n 2
 
 test-oldest: ## run them with the oldest TensorFlow and Keras that are supported, in .venv-oldest (Python 3.11 or 3.12)
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS="--constraint tests/oldest.txt"
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=tests/oldest.txt
 
 test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root gets it from Debian if it is missing)
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
@@ -60,7 +60,7 @@ $(CREATED):
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(INSTALLED): requirements.txt $(CREATED)
+$(INSTALLED): requirements.txt $(CONSTRAINTS) $(CREATED)
 	@echo "Installing requirements.txt into $(VENV) (a few minutes, 3 GB on disk)"
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@

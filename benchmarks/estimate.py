@@ -1,21 +1,22 @@
 """On paper: how long a config's training takes on N accelerators, and what is the limit.
 
-    python -m benchmarks.estimate [--config=configs/places2.py] [--peak_tflops=989] [--utilisation=0.4]
+    python -m benchmarks.estimate [--config=configs/places2.py] [--peak_tflops=989] [--utilisation=0.2,0.4]
 
-FLOPs, parameters and the number of synchronised statistics are read off the graph of our steps. The rest are
-assumptions, to be given: what of the accelerator's peak is reached, links, latency, and input per core (see
-`python -m benchmarks.input`). A step takes as long as the slower of two, the input and the rest:
+FLOPs, parameters and the number of sums over the replicas are read off our steps. The rest are assumptions, to be
+given. A step takes as long as the slower of input and the rest:
 
-    rest = FLOPs / (N x peak x utilisation) + 2 (N - 1) / N x gradients / link + reductions x latency
+    rest = FLOPs / (N x peak x utilisation) + 32 x parameters / memory + overhead
+           + 2 (N - 1) / N x 4 x parameters / link + sums x latency
     input = images / (N x cores x images per second and core)
 
-where gradients are float32, and a reduction is the sum of a batch normalisation's statistics over the replicas, forward
-or backward: small, one after the other. N = 1 has no links. A batch that N does not divide is rounded up.
+An update reads and writes 8 float32 values per parameter on every replica, whatever N is (Adadelta: weight, gradient
+and two averages read, weight and averages written, gradient made). `overhead` is what starting a step's kernels costs
+at least. Gradients are float32, and their sum does not overlap with computing. The small sums are those of a batch
+normalisation's statistics, one forward and one backward, one after the other. N = 1 has no links. A batch that N does
+not divide is rounded up.
 """
 
-import contextlib
 import math
-import os
 
 from absl import flags
 from ml_collections import config_flags
@@ -24,31 +25,29 @@ from glcic_tf import scripts
 from glcic_tf.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/places2.py", "the run")
-_ACCELERATORS = flags.DEFINE_multi_integer("accelerators", [1, 8, 64], "give it several times for several")
-_PEAK = flags.DEFINE_float(
-    "peak_tflops", 989.0, "of an accelerator, in the run's precision; an H100's is the default", 0.01
-)
-_UTILISATION = flags.DEFINE_multi_float("utilisation", [0.2, 0.4], "share of the peak that is reached", 0.001, 1.0)
-_LINK = flags.DEFINE_multi_float("link_gb_s", [1, 450, 50], "GB/s of an accelerator's link, for each of --accelerators")
-_LATENCY = flags.DEFINE_float("latency_us", 30.0, "of one small reduction over the replicas", 0.0)
+_ACCELERATORS = flags.DEFINE_list("accelerators", ["1", "8", "64"], "how many")
+_PEAK = flags.DEFINE_float("peak_tflops", 989.0, "of an accelerator, dense; by default an H100's in bfloat16", 0.01)
+_UTILISATION = flags.DEFINE_list("utilisation", ["0.2", "0.4"], "shares of the peak that are reached")
+_MEMORY = flags.DEFINE_float("memory_gb_s", 2500.0, "GB/s of an accelerator's memory", 0.1)
+_OVERHEAD = flags.DEFINE_float("overhead_ms", 3.0, "of a step, whatever its batch", 0.0)
+_LINK = flags.DEFINE_list("link_gb_s", ["1", "300", "40"], "GB/s of an accelerator's link, for each of --accelerators")
+_LATENCY = flags.DEFINE_list("latency_us", ["0", "30", "60"], "of one small sum over the replicas, likewise")
 _CORES = flags.DEFINE_integer("cores", 12, "CPU cores that read input, for each accelerator", 1)
-_INPUT = flags.DEFINE_float("images_per_core", 490.0, "examples per second that one core reads", 0.1)
-_BYTES = flags.DEFINE_float("photo_kb", 45.0, "of a photo in the shards", 0.1)
+_INPUT = flags.DEFINE_float("images_per_core", 210.0, "examples per second that one core reads", 0.1)
+_BYTES = flags.DEFINE_float("photo_kb", 70.0, "of a photo in the shards", 0.1)
+_UPDATE_BYTES = 32  # per parameter, see above
 
 
 def describe(config, stage):
-    """Return {"flops" per image, "bytes" of gradients, "reductions"} of a step of a stage."""
+    """Return {"flops" of an image, "parameters" that are updated, "sums" over the replicas} of a step of a stage."""
     import keras
 
     from benchmarks import training_competitors
     from glcic_tf import devices, train_state
 
-    images = 2
-    with config.unlocked():
-        config.batch_size, config.accumulate_steps = images, 1
     state = train_state.TrainState(config, (0.5, 0.5, 0.5), devices.make_strategy("cpu"))
     state.enter(stage)
-    flops = training_competitors.graph_flops(state, stage, training_competitors.ready_batch(stage)) / images
+    flops = training_competitors.graph_flops(state, stage, training_competitors.ready_batch(stage))
 
     def norms(network):
         return sum(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
@@ -58,64 +57,70 @@ def describe(config, stage):
     # Forward and backward: C once, D at fakes and photos, and in the joint phase once more for C's loss.
     passes = {"completion": [1], "discriminator": [2], "joint": [1, 3]}[stage.phase]
     return {
-        "flops": flops,
-        "bytes": 4 * sum(v.shape.num_elements() for network in trained for v in network.trainable_variables),
-        "reductions": sum(2 * n * norms(network) for n, network in zip(passes, trained, strict=True)),
+        "flops": flops / stage.batch_size,
+        "parameters": sum(v.shape.num_elements() for network in trained for v in network.trainable_variables),
+        "sums": sum(2 * n * norms(network) for n, network in zip(passes, trained, strict=True)),
     }
 
 
-def step_seconds(found, batch, count, utilisation, link_gb_s):
-    """Return {limit: seconds} of one step, by what takes them."""
-    rest = {"FLOPs": found["flops"] * batch / (count * _PEAK.value * 1e12 * utilisation)}
+def step_seconds(found, batch, count, utilisation, link_gb_s, latency_us):
+    """Return ({what: seconds} of one step, seconds that its input takes)."""
+    rest = {
+        "FLOPs": found["flops"] * batch / (count * _PEAK.value * 1e12 * utilisation),
+        "update": _UPDATE_BYTES * found["parameters"] / (_MEMORY.value * 1e9),
+        "overhead": _OVERHEAD.value / 1e3,
+    }
     if count > 1:
-        rest["gradients"] = 2 * (count - 1) / count * found["bytes"] / (link_gb_s * 1e9)
-        rest["statistics"] = found["reductions"] * _LATENCY.value / 1e6
+        rest["gradients"] = 2 * (count - 1) / count * 4 * found["parameters"] / (link_gb_s * 1e9)
+        rest["statistics"] = found["sums"] * latency_us / 1e6
     return rest, batch / (count * _CORES.value * _INPUT.value)
 
 
+def _small(config):
+    """A copy whose steps are quick to trace."""
+    small = config.copy_and_resolve_references()
+    small.batch_size, small.accumulate_steps = 2, 1
+    return small
+
+
 def main():
-    if len(_LINK.value) != len(_ACCELERATORS.value):
-        raise UserError("--link_gb_s: give one for each of --accelerators.")
-    with scripts.quiet_start(), contextlib.redirect_stderr(open(os.devnull, "w")):
+    counts, links, latencies = (list(map(float, flag.value)) for flag in (_ACCELERATORS, _LINK, _LATENCY))
+    if not len(counts) == len(links) == len(latencies):
+        raise UserError("--link_gb_s, --latency_us: give one value for each of --accelerators.")
+    with scripts.quiet_start():
         import tensorflow as tf  # noqa: F401
 
     from glcic_tf import schedule
 
     config = _CONFIG.value
-    batch_size, stages = config.batch_size, schedule.resolve(config)
-    found = {}
-    print(
-        f"{'stage':<18}{'steps':>9}{'TFLOP':>8}{'gradients, MB':>15}{'reductions':>12}   (a step, batch {batch_size})"
-    )
-    for stage in stages:
-        small = config.copy_and_resolve_references()
-        small.batch_size = 2
-        found[stage.name] = describe(small, schedule.resolve(small)[stage.index])
-        row = found[stage.name]
-        print(
-            f"{stage.name:<18}{stage.steps:>9,}{row['flops'] * batch_size / 1e12:>8.1f}{row['bytes'] / 1e6:>15.0f}"
-            f"{row['reductions']:>12}"
-        )
-    print(f"\npeak {_PEAK.value:g} TFLOP/s, {_LATENCY.value:g} us a reduction, ", end="")
-    print(f"{_CORES.value} cores x {_INPUT.value:g} images/s")
-    print(f"{'N':>4}{'batch':>7}{'of peak':>9}{'days':>8}{'images/s':>10}{'MB/s read':>11}   ", end="")
-    print("time goes to (input alone would need)")
-    for count, link in zip(_ACCELERATORS.value, _LINK.value, strict=True):
-        batch = math.ceil(batch_size / count) * count
-        for utilisation in _UTILISATION.value:
-            total, waits, parts = 0.0, 0.0, {}
-            for stage in stages:
-                rest, read = step_seconds(found[stage.name], batch, count, utilisation, link)
-                total += stage.steps * max(sum(rest.values()), read)
-                waits += stage.steps * read
+    stages = schedule.resolve(config)
+    if any(stage.r1_gamma for stage in stages):
+        raise UserError("--config: has r1_gamma, whose sums over the replicas are not counted here.")
+    small = _small(config)
+    found = [describe(small, stage) for stage in schedule.resolve(small)]
+    print(f"{'stage':<16}{'steps':>9}{'batch':>7}{'TFLOP a step':>14}{'million parameters':>22}{'sums a step':>14}")
+    for stage, row in zip(stages, found, strict=True):
+        tflop, millions = row["flops"] * stage.batch_size / 1e12, row["parameters"] / 1e6
+        print(f"{stage.name:<16}{stage.steps:>9,}{stage.batch_size:>7}{tflop:>14.1f}{millions:>22.1f}{row['sums']:>14}")
+    print(f"\npeak {_PEAK.value:g} TFLOP/s, {_CORES.value} cores x {_INPUT.value:g} images/s for each accelerator")
+    print(f"{'N':>4}{'of peak':>9}{'days':>8}{'images/s':>10}{'MB/s read':>11}   where the time goes")
+    for count, link, latency in zip(counts, links, latencies, strict=True):
+        for utilisation in map(float, _UTILISATION.value):
+            total, images, parts = 0.0, 0, {}
+            for stage, row in zip(stages, found, strict=True):
+                batch = math.ceil(stage.batch_size / count) * count
+                rest, read = step_seconds(row, batch, count, utilisation, link, latency)
+                rest["input"] = max(0.0, read - sum(rest.values()))
+                total += stage.steps * sum(rest.values())
+                images += stage.steps * batch
                 for name, seconds in rest.items():
                     parts[name] = parts.get(name, 0.0) + stage.steps * seconds
-            images = batch * sum(stage.steps for stage in stages)
-            shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in parts.items())
-            print(
-                f"{count:>4}{batch:>7}{utilisation:>9.0%}{total / 86400:>8.2f}{images / total:>10,.0f}"
-                f"{images / total * _BYTES.value / 1e3:>11,.0f}   {shares} ({waits / total:.0%})"
+            shares = ", ".join(
+                f"{name} {seconds / total:.0%}" for name, seconds in parts.items() if seconds / total > 0.005
             )
+            rate = images / total
+            read_mb = rate * _BYTES.value / 1e3
+            print(f"{count:>4.0f}{utilisation:>9.0%}{total / 86400:>8.2f}{rate:>10,.0f}{read_mb:>11,.0f}   {shares}")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@
 
 Each measurement is a process of its own; seconds are the median of its steps or passes (with the least and the most),
 memory is what they add to the process at its peak. The step is that of the joint phase, from a batch that lies ready.
-What is measured against the number of workers runs on one CPU each.
+The batch is that of all replicas together, whatever their number, and workers have one CPU each. Several replicas have
+synchronised batch normalisation, one has TensorFlow's fused kernels, so the step from 1 to 2 shows that, too.
 """
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from absl import flags
@@ -53,7 +57,7 @@ CURVES = {
 
 
 def measure(case, allowed):
-    """Return {"seconds": spread, "mb": added at the peak} of one measurement, the mean over its workers."""
+    """Return {"seconds": spread, of the first worker, "mb": added at the peak, mean of the workers}."""
     count = case.get("workers", 1)
     case = {"width": _WIDTH.value, "threads": 1 if "workers" in case else len(allowed), **case}
     if case["kind"] == "step":
@@ -63,23 +67,34 @@ def measure(case, allowed):
     requests = [["run", {"n": 1}]] * (_REPETITIONS.value + 2) + [["memory", {}]]
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)]
     running = []
-    for i in range(count):
-        environment = dict(os.environ)
-        if count > 1:
-            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
-            environment["TF_CONFIG"] = json.dumps(task)
-        own = [*allowed][i : i + 1] if "workers" in case else allowed
-        command = [sys.executable, "-m", "benchmarks.growth", f"--case={json.dumps(case | {'cpus': [*own]})}"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, env=environment, **pipes))
-        running[-1].stdin.write("".join(json.dumps(request) + "\n" for request in requests))
-        running[-1].stdin.close()
-    answers = []
-    for process in running:
-        lines, errors = process.stdout.read().splitlines(), process.stderr.read()
-        if process.wait() or len(lines) != len(requests):
-            raise UserError(f"a measurement failed ({case}): {first_line(errors.strip().splitlines()[-1])}")
-        answers.append([json.loads(line) for line in lines])
+    with contextlib.ExitStack() as stack:
+        for i in range(count):
+            environment = dict(os.environ)
+            if count > 1:
+                task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
+                environment["TF_CONFIG"] = json.dumps(task)
+            own = {"cpus": allowed[i : i + 1] if "workers" in case else allowed}
+            command = [sys.executable, "-m", "benchmarks.growth", f"--case={json.dumps(case | own)}"]
+            out, errors = (stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(2))
+            given = stack.enter_context(tempfile.TemporaryFile("w+"))
+            given.write("".join(json.dumps(request) + "\n" for request in requests))
+            given.seek(0)
+            process = subprocess.Popen(command, env=environment, stdin=given, stdout=out, stderr=errors)
+            stack.callback(process.kill)  # without effect once it has ended
+            running.append((process, out, errors))
+        while any(process.poll() is None for process, _, _ in running):
+            if any(process.poll() for process, _, _ in running):
+                break  # the others would wait for it
+            time.sleep(0.05)
+        answers = []
+        for process, out, errors in running:
+            for file in (out, errors):
+                file.seek(0)
+            lines = out.read().splitlines()
+            if process.poll() != 0 or len(lines) != len(requests):
+                said = [line for line in errors.read().splitlines() if line.strip()]
+                raise UserError(f"a measurement failed ({case}): {first_line(said[-1] if said else 'no message')}")
+            answers.append([json.loads(line) for line in lines])
     memory = [found[-1] for found in answers]
     return {
         "seconds": workers.spread(

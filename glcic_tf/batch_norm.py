@@ -1,4 +1,4 @@
-"""Keras' batch normalisation with TensorFlow's fused kernels in training."""
+"""Batch normalisation for training: over all replicas, and by TensorFlow's fused kernels where there is one."""
 
 import keras
 import tensorflow as tf
@@ -7,25 +7,30 @@ _KERAS_OWN = {"module": "keras.layers", "class_name": "BatchNormalization", "reg
 
 
 @keras.saving.register_keras_serializable("glcic_tf")
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation of [batch, height, width, channels] over the examples of one replica.
+class SyncBatchNormalization(keras.layers.BatchNormalization):
+    """Normalise [batch, height, width, channels] over the examples of all replicas, which have the same number each.
 
-    The same as Keras' own layer to rounding, moving statistics too. In training, Keras composes it of a dozen
-    operations, in float32 under every policy; here it is one that reads and writes in the policy's dtype and computes
-    in float32, and one for its gradient. In float64, for which there are no such kernels, and where it does not train,
-    it is Keras' own.
+    The same to rounding as Keras' own layer with synchronized=True, moving statistics too, but quicker in training:
 
-    It differentiates twice rightly, as R1 needs it. Keras' layer does so only with synchronized=True, which of this
-    one says nothing else: `tf.nn.moments` stops the gradient at the mean, which is right for the first derivative and
-    wrong for the second.
+    - On one replica, Keras composes it of a dozen operations, in float32 under every policy. Here it is one that reads
+      and writes in the policy's dtype and computes in float32, and one for its gradient. In float64, for which there
+      are no such kernels, it is Keras' own.
+    - On several, Keras sums three vectors over the replicas, one after the other; here they are one.
+
+    It differentiates twice rightly, as R1 needs it. Keras' layer without `synchronized` does not: `tf.nn.moments` stops
+    the gradient at the mean, which is right for the first derivative and wrong for the second.
     """
 
     def call(self, inputs, training=None, mask=None):
         """Normalise; the batch's statistics move the moving ones if `training`."""
-        if not (training and self.trainable) or inputs.dtype == tf.float64 or mask is not None:
+        alone = _replicas() == 1 and inputs.dtype != tf.float64 and mask is None
+        if not (training and self.trainable and alone):
             return super().call(inputs, training=training, mask=mask)
+        # XLA takes the variance from E[x^2] - E[x]^2, which rounding brings below 0 where the mean is large. So each
+        # channel is moved by one of its values first, which changes neither the outputs nor any of their derivatives.
+        value = tf.stop_gradient(inputs[:1, :1, :1])
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
+            x=inputs - value,
             scale=tf.convert_to_tensor(self.gamma),
             offset=tf.convert_to_tensor(self.beta),
             mean=[],
@@ -33,13 +38,31 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
+        mean += tf.cast(value[0, 0, 0], mean.dtype)
         n = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
         variance *= (n - 1) / n  # the kernel gives the unbiased one; Keras averages the other
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + value * (1 - self.momentum))
+        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + current * (1 - self.momentum))
         return outputs
+
+    def _moments(self, inputs, mask):
+        """Return mean and variance [channels] over all replicas; overrides what Keras' `call` takes them from."""
+        replicas = _replicas()
+        if mask is not None or replicas == 1:
+            return super()._moments(inputs, mask)
+        axes = list(range(len(inputs.shape) - 1))
+        sums = tf.stack([tf.reduce_sum(inputs, axes), tf.reduce_sum(tf.square(inputs), axes)])
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        n = tf.size(inputs) // inputs.shape[-1] * replicas
+        mean, mean_square = tf.unstack(sums / tf.cast(n, sums.dtype))
+        return mean, tf.maximum(mean_square - tf.square(mean), 0)
+
+
+def _replicas():
+    replica = tf.distribute.get_replica_context()
+    return replica.num_replicas_in_sync if replica else 1
 
 
 def as_keras_own(config):
     """Return a layer's config with Keras' own class in place of the one above; that of any other layer as it is."""
-    return config | _KERAS_OWN if config.get("class_name") == FusedBatchNormalization.__name__ else config
+    return config | _KERAS_OWN if config.get("class_name") == SyncBatchNormalization.__name__ else config

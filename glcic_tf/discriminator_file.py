@@ -10,7 +10,7 @@ from glcic_tf import model_file, networks
 from glcic_tf.errors import UserError, first_line
 
 _ARGUMENTS = "arguments"  # in the notes
-_EXPECTED = set(inspect.signature(networks.context_discriminator).parameters) - {"synchronized", "fused", "dtype"}
+_EXPECTED = set(inspect.signature(networks.context_discriminator).parameters) - {"synchronized", "dtype"}
 _MAX_SIDE_PX, _MAX_WIDTH = 1024, 2  # bound the memory that a small file can ask for
 
 

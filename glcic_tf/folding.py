@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from glcic_tf.batch_norm import FusedBatchNormalization, as_keras_own
+from glcic_tf.batch_norm import SyncBatchNormalization, as_keras_own
 
 _HIDDEN = re.compile(r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])")  # all up to conv16
 
@@ -75,7 +75,7 @@ def _foldable(model, config):
     convolution_of = {}
     for name, nodes in nodes_of.items():
         norm, sources = model.get_layer(name), list(_names_read(nodes))
-        if type(norm) not in (layers.BatchNormalization, FusedBatchNormalization) or len(sources) != 1:
+        if type(norm) not in (layers.BatchNormalization, SyncBatchNormalization) or len(sources) != 1:
             continue
         if len(nodes[0]["args"]) != 1 or nodes[0]["kwargs"].get("training"):  # statistics of the batch, always
             continue

@@ -57,7 +57,15 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", HoleSizeWarning)
-        warnings.showwarning = lambda message, *_: scripts.say(message)
+        show_others = warnings.showwarning
+
+        def show(message, category, *where):
+            if issubclass(category, HoleSizeWarning):
+                scripts.say(message)
+            else:
+                show_others(message, category, *where)
+
+        warnings.showwarning = show
         if folder:
             return scripts.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
         work(jobs[0])

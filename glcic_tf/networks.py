@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from glcic_tf.batch_norm import FusedBatchNormalization
+from glcic_tf.batch_norm import SyncBatchNormalization
 
 BATCH_NORM_EPSILON = 1e-5  # Torch's; Keras' own default is 1e-3
 BATCH_NORM_MOMENTUM = 0.9  # Torch's 0.1; with Keras' 0.99 evaluation mode is useless for thousands of steps
@@ -29,9 +29,9 @@ def _scaled(filters, width):
     return max(1, round(filters * width))
 
 
-def _norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized, fused):
+def _norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized):
     """Batch normalisation and ReLU behind a convolution, in this order or the other."""
-    kind = FusedBatchNormalization if fused else layers.BatchNormalization
+    kind = SyncBatchNormalization if synchronized else layers.BatchNormalization
     norm = kind(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, synchronized=synchronized, name=f"{prefix}bn{index}")
     relu = layers.Activation("relu", name=f"{prefix}relu{index}")
     return norm(relu(x)) if relu_first else relu(norm(x))
@@ -55,7 +55,6 @@ def completion_network(
     width=1.0,
     mean_pixel=(0.5, 0.5, 0.5),
     synchronized=False,
-    fused=False,
     dtype=None,
     relu_first=False,
     epsilon=BATCH_NORM_EPSILON,
@@ -71,8 +70,7 @@ def completion_network(
         mean_pixel: RGB that the hole is filled with at the input, behind `input_scale` and `input_offset`: the mean of
             the training photos, in [0, 1]. It is a weight of the layer `mean_pixel`, so it travels inside the model
             file.
-        synchronized: batch statistics over all replicas; needed with more than one.
-        fused: normalise by `batch_norm.FusedBatchNormalization`, which trains faster, and on one replica only.
+        synchronized: for training: statistics of a batch over all replicas, and faster on one, see `batch_norm`.
         dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are float32 always.
         relu_first: ReLU comes before batch normalisation, as in GLCIC-PyTorch.
         epsilon: of batch normalisation.
@@ -106,12 +104,12 @@ def completion_network(
                 x = _downsample(x, filters, kernel_size, name)
             else:
                 x = layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)
-            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized, fused)
+            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized)
 
         def deconv(x, index, filters):
             name = f"deconv{index}"
             x = layers.Conv2DTranspose(_scaled(filters, width), 4, strides=2, padding="same", name=name)(x)
-            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized, fused)
+            return _norm_and_relu(x, "", index, relu_first, epsilon, synchronized)
 
         x = conv(x, 1, 64, kernel_size=5)
         x = conv(x, 2, 128, strides=2)
@@ -190,7 +188,6 @@ def context_discriminator(
     global_convolutions=None,
     local_convolutions=None,
     synchronized=False,
-    fused=False,
     dtype=None,
     relu_first=False,
     epsilon=BATCH_NORM_EPSILON,
@@ -204,7 +201,7 @@ def context_discriminator(
         width: factor on the number of channels of the convolutions; the fully connected layers stay as they are.
         use_global, use_local: leave out one of the two towers (the paper's ablation).
         global_convolutions, local_convolutions: depth of the towers; by default `tower_depth` of their input.
-        synchronized, fused, dtype, relu_first, epsilon, input_scale, input_offset: as in `completion_network`.
+        synchronized, dtype, relu_first, epsilon, input_scale, input_offset: as in `completion_network`.
 
     Returns:
         Model with inputs `image` [batch, image_size, image_size, 3] and `patch` [batch, patch_size, patch_size, 3],
@@ -225,7 +222,7 @@ def context_discriminator(
         for i in range(tower_depth(size) if depth is None else depth):
             filters = _scaled(filters_of_layer[min(i, 3)], width)
             x = _downsample(x, filters, kernel_size=5, name=f"{name}_conv{i + 1}")
-            x = _norm_and_relu(x, f"{name}_", i + 1, relu_first, epsilon, synchronized, fused)
+            x = _norm_and_relu(x, f"{name}_", i + 1, relu_first, epsilon, synchronized)
         x = layers.Flatten(name=f"{name}_flatten")(x)
         return layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
 

@@ -1,6 +1,8 @@
 """What the scripts share: flags, errors as one line each, and work on many files."""
 
+import collections
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -81,17 +83,27 @@ def for_each(jobs, work, unit="photo", threads=1):
         Number of jobs that failed.
     """
     failed, start = 0, time.perf_counter()
-    with futures.ThreadPoolExecutor(threads) as pool:
+
+    def error_of(job):
         try:
-            under_way = [pool.submit(work, job) for job in jobs]
-            for job in tqdm(under_way, unit=unit, disable=None, leave=False):
-                try:
-                    job.result()
-                except UserError as error:
-                    failed += 1
-                    say(error)
-        finally:  # when interrupted: what has begun is ended, and no more begun
-            pool.shutdown(cancel_futures=True)
+            work(job)
+        except UserError as error:
+            return str(error)  # without the traceback, which would keep a photo in memory
+
+    pool, under_way, waiting = futures.ThreadPoolExecutor(threads), collections.deque(), iter(jobs)
+    try:
+        for _ in tqdm(jobs, unit=unit, disable=None, leave=False):
+            under_way += [pool.submit(error_of, job) for job in itertools.islice(waiting, threads - len(under_way))]
+            error = under_way.popleft().result()
+            if error:
+                failed += 1
+                say(error)
+    except KeyboardInterrupt:
+        if under_way:
+            say(f"interrupted: ends with the {unit}s under way")
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     done, seconds = len(jobs) - failed, time.perf_counter() - start
     print(f"{done} of {len(jobs)} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
     return failed

@@ -34,18 +34,10 @@ class TrainState:
         self.completion_optimizer = self.completion_stage = None
         with strategy.scope():
             self.completion = networks.completion_network(
-                mean_pixel=mean_pixel,
-                synchronized=self._synchronized,
-                fused=not self._synchronized,
-                dtype=config.precision,
-                **arguments,
+                mean_pixel=mean_pixel, synchronized=True, dtype=config.precision, **arguments
             )
             _draw_weights(self.completion, config.seed)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-
-    @property
-    def _synchronized(self):
-        return self.strategy.num_replicas_in_sync > 1
 
     def enter(self, stage):
         """Make what a stage needs.
@@ -91,8 +83,7 @@ class TrainState:
             arguments = given
         network = networks.context_discriminator(
             **arguments,
-            synchronized=True,  # on one replica too: where R1 differentiates twice, Keras is only then right
-            fused=not self._synchronized,
+            synchronized=True,
             dtype=self.config.precision,
         )
         _draw_weights(network, discriminator_seed(self.config.seed, stage))

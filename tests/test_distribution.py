@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from glcic_tf import checkpoints, data, devices, examples, networks, precision, schedule, steps, train_state
+from glcic_tf.batch_norm import SyncBatchNormalization
 from glcic_tf.errors import UserError
 from glcic_tf.specs import OptimizerSpec
 
@@ -100,7 +101,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
         assert int(loaded.step.numpy()) == int(saved.step.numpy()) == 9
 
 
-def small_completion_network(width, mean_pixel, synchronized, fused, dtype):
+def small_completion_network(width, mean_pixel, synchronized, dtype):
     """A C with one layer of each kind that is normalised: how many there are makes no difference here."""
     image, mask = (keras.Input((None, None, n), name=name, dtype=dtype) for name, n in (("image", 3), ("mask", 1)))
     mean = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype=dtype, name="mean_pixel")
@@ -109,7 +110,7 @@ def small_completion_network(width, mean_pixel, synchronized, fused, dtype):
         keras.layers.Conv2D(4, 4, strides=2, padding="same", dtype=dtype, name="conv1"),
         keras.layers.Conv2DTranspose(4, 4, strides=2, padding="same", dtype=dtype, name="deconv2"),
     ):
-        norm = keras.layers.BatchNormalization(synchronized=synchronized, dtype=dtype, name=f"bn_{layer.name}")
+        norm = SyncBatchNormalization(synchronized=synchronized, dtype=dtype, name=f"bn_{layer.name}")
         x = keras.layers.Activation("relu", dtype=dtype)(norm(layer(x)))
     x = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype=dtype, name="conv3")(x)
     network = keras.Model({"image": image, "mask": mask}, x)

@@ -29,7 +29,10 @@ AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]
 def random_network(dtype=None, synchronized=False):
     """Narrow C with random weights and statistics, strong enough that pixels far away count in the hole."""
     keras.utils.set_random_seed(0)
-    model, rng = completion_network(1 / 16, (0.4, 0.5, 0.6), synchronized, dtype), np.random.default_rng(0)
+    model, rng = (
+        completion_network(1 / 16, (0.4, 0.5, 0.6), synchronized=synchronized, dtype=dtype),
+        np.random.default_rng(0),
+    )
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = np.shape(layer.gamma)

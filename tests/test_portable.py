@@ -218,7 +218,7 @@ def test_each_of_20_float32_steps_equals_that_of_train_py(phase, bundle, config,
             assert share < (2e-3 if kind else 1e-4), (step, part, kind)
 
 
-def small_completion_network(width, mean_pixel, synchronized, fused, dtype):
+def small_completion_network(width, mean_pixel, synchronized, dtype):
     """A C with one layer of each kind: what is compared here does not depend on how many there are."""
     conv = keras.layers.Conv2D
     full = keras.config.floatx()
