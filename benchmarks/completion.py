@@ -13,12 +13,10 @@ import contextlib
 import importlib.util
 import json
 import platform
-import time
 
-import numpy as np
 from absl import flags
 
-from benchmarks import workers
+from benchmarks import completion_competitors, workers
 from glcic_tf import scripts
 from glcic_tf.networks import STRIDE
 
@@ -29,55 +27,6 @@ _THREADS = flags.DEFINE_integer("threads", 0, "CPUs that all are kept on; 0: all
 _CASE = flags.DEFINE_string("case", None, "used by the benchmark itself: JSON of one competitor")
 
 _REFERENCE = "pytorch float32"
-
-
-def photo_and_hole(side):
-    """Return uint8 [side, side, 3] and bool [side, side]."""
-    hole = np.zeros((side, side), bool)
-    hole[side // 4 : side // 2, side // 4 : side // 2] = True
-    return np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8), hole
-
-
-def serve_tensorflow(case):
-    """Answer as a `Completer` that passes all of the photo; case: dict of `size`, `width`, `dtype` and `threads`."""
-    with scripts.quiet_start():
-        import tensorflow as tf
-
-    from glcic_tf import networks, windows
-    from glcic_tf.completer import Completer
-
-    tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
-    completer = Completer(networks.completion_network(case["width"]), dtype=case["dtype"])
-    photo, hole = photo_and_hole(case["size"])
-    whole = (0, 0, *(-(-side // STRIDE) * STRIDE for side in hole.shape))
-    windows.plan = lambda wanted: [((0, 0, *hole.shape), whole)]
-    _serve(lambda: completer.complete(photo, hole))
-
-
-def serve_pytorch(case):
-    """Answer as PyTorch; case: as above, `channels_last` instead of `dtype`."""
-    import torch
-
-    from benchmarks import torch_networks
-
-    torch.set_num_threads(case["threads"])
-    network = torch_networks.completion_network(case["width"]).eval()
-    if case["channels_last"]:
-        network = network.to(memory_format=torch.channels_last)
-    photo, hole = photo_and_hole(case["size"])
-    _serve(lambda: torch_networks.complete(network, photo, hole))
-
-
-def _serve(complete):
-    start_mb = workers.memory_mb()[0]
-
-    def run(n):
-        begin = time.perf_counter()
-        for _ in range(n):
-            complete()
-        return {"seconds": (time.perf_counter() - begin) / n}
-
-    workers.serve({"run": run, "memory": lambda: {"peak_mb": workers.memory_mb()[1], "start_mb": start_mb}})
 
 
 def run():
@@ -108,7 +57,8 @@ def main():
     if not _CASE.value:
         return run()
     case = json.loads(_CASE.value)
-    return serve_tensorflow(case) if "dtype" in case else serve_pytorch(case)
+    competitors = completion_competitors
+    return (competitors.serve_tensorflow if "dtype" in case else competitors.serve_pytorch)(case)
 
 
 if __name__ == "__main__":

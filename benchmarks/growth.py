@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks import completion, training_competitors, workers
+from benchmarks import completion_competitors, training_competitors, workers
 from glcic_tf import files, scripts
 from glcic_tf.errors import UserError, first_line
 
@@ -168,7 +168,7 @@ def main():
         return run()
     case = json.loads(_CASE.value)
     os.sched_setaffinity(0, case["cpus"])
-    return (training_competitors if case["kind"] == "step" else completion).serve_tensorflow(case)
+    return (training_competitors if case["kind"] == "step" else completion_competitors).serve_tensorflow(case)
 
 
 if __name__ == "__main__":
