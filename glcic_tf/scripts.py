@@ -17,7 +17,10 @@ from tqdm import tqdm
 from glcic_tf.errors import UserError
 
 # TensorFlow logs these from C++ before anything can set its level; none of them is about what the user asked for.
-_START_UP_NOTICE = re.compile(r"^(WARNING: All log messages before absl::|I0000 |.*cuInit)")
+_START_UP_NOTICE = re.compile(
+    r"^(WARNING: All log messages before absl::|I0000 |.*cuInit"
+    r"|[EW]0000 .*(Unable to register cu\w+ factory|computation placer already registered))"  # 2.19 alone
+)
 
 
 def run(main):

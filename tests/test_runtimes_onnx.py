@@ -174,7 +174,7 @@ def test_overwriting(narrow, tmp_path):
 )
 def test_what_it_does_not_know_is_refused(tmp_path, layer, match):
     image, mask = keras.Input((12, None, 3), name="image"), keras.Input((12, None, 1), name="mask")
-    model = keras.Model({"image": image, "mask": mask}, layer(image))
+    model = keras.Model({"image": image, "mask": mask}, layer(layers.Multiply()([image, mask])))
     with pytest.raises(UserError, match=match):
         exporter.export(model, tmp_path / "odd.onnx")
     assert os.listdir(tmp_path) == []
