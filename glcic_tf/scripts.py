@@ -93,16 +93,17 @@ def for_each(jobs, work, unit="photo", threads=1):
         except UserError as error:
             return str(error)  # without the traceback, which would keep a photo in memory
 
-    pool, under_way, waiting = futures.ThreadPoolExecutor(threads), collections.deque(), iter(jobs)
+    pool, submitted, waiting = futures.ThreadPoolExecutor(threads), collections.deque(), iter(jobs)
+    ahead = 16 * threads  # so that no thread waits for the oldest job, and a million of them take no memory
     try:
         for _ in tqdm(jobs, unit=unit, disable=None, leave=False):
-            under_way += [pool.submit(error_of, job) for job in itertools.islice(waiting, threads - len(under_way))]
-            error = under_way.popleft().result()
+            submitted += [pool.submit(error_of, job) for job in itertools.islice(waiting, ahead - len(submitted))]
+            error = submitted.popleft().result()
             if error:
                 failed += 1
                 say(error)
     except KeyboardInterrupt:
-        if under_way:
+        if submitted:
             say(f"interrupted: ends with the {unit}s under way")
         raise
     finally:
