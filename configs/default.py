@@ -25,6 +25,8 @@ def get_config():
 
     # Networks (paper, tables 1 to 3).
     config.width = 1.0  # factor on C's channels
+    config.equal_phases = False  # keep the deconvolutions' phases equal after each step, against a grid in the holes
+    config.average_decay = 0.0  # the model files hold a moving average of C's weights, such as 0.999; 0: C itself
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.width = 1.0  # factor on the channels of D's convolutions
     config.discriminator.init_from = (
@@ -53,11 +55,18 @@ def get_config():
     config.batch_size = 96  # global, over all replicas
     config.known_weight = 0.0  # weight of the squared error over the known pixels at the stage's start; 0 in the paper
     config.known_weight_end = 0.0  # and at its end, linear in between
-    config.adversarial_weight = 0.0004  # alpha (section 3.4)
+    # The squared error is a mean over each hole's pixels, or over the whole image's, of which the known ones count 0.
+    config.loss_mean = "hole"  # hole | image (as GLCIC-PyTorch has it)
+    # Alpha (section 3.4) weighs the adversarial loss against that mean, so it means what it does in GLCIC-PyTorch with
+    # loss_mean "image" alone. With "hole" the same weighting is alpha times image / hole pixels: 256^2 / 112^2 = 5.2
+    # for the paper's mean hole, so 0.0004 there is 0.0021 here.
+    config.adversarial_weight = 0.0004
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
+    config.feature_matching_weight = 0.0  # weight of the distance between D's features of completion and photo
     config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
     config.hole = ml_collections.ConfigDict()
-    config.hole.kind = "rectangle"  # rectangle | blob | stroke | free_form (a blob or strokes) | mixed (all)
+    # rectangle | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed (all)
+    config.hole.kind = "rectangle"
     config.hole.count_min = 1  # rectangles or strokes per image
     config.hole.count_max = 1
     config.hole.min_px = 96  # each side of a rectangle, px, both ends included (section 4)
@@ -66,6 +75,8 @@ def get_config():
     config.hole.area_max = 0.3
     config.hole.brush_min_px = 12  # diameter of a stroke, px
     config.hole.brush_max_px = 40
+    config.hole.thin_min_px = 3  # diameter of wires and of the lines of writing, px
+    config.hole.thin_max_px = 8
     config.optimizer = optimizer()  # of C
     config.discriminator_optimizer = optimizer()  # of D
 
@@ -83,6 +94,8 @@ def get_config():
     config.checkpoint_every_steps = 5_000  # 0: by minutes alone
     config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone
     config.checkpoints_kept = 3
+    # val_l1 | val_psnr_hole: the checkpoint and model file of each stage's best figure are kept too; empty: none
+    config.keep_best = ""
     config.sample_every_steps = 2_000  # sample grid and validation figures; also at each stage's end
     config.sample_photos = 8  # photos in the grid
     return config.lock()
@@ -100,6 +113,7 @@ def optimizer(**changes):
         schedule="constant",  # constant | cosine, over the stage
         warmup_steps=0,  # at the stage's start
         final_fraction=0.0,  # share of the learning rate left at the end of cosine
+        clip_norm=0.0,  # largest global norm of the gradients, summed over the replicas; 0: no limit
     )
     return ml_collections.ConfigDict(spec | changes)
 
@@ -117,8 +131,10 @@ STAGE_FIELDS = (
     "batch_size",
     "known_weight",
     "known_weight_end",
+    "loss_mean",
     "adversarial_weight",
     "adversarial_form",
+    "feature_matching_weight",
     "r1_gamma",
     "hole",
     "optimizer",

@@ -114,6 +114,8 @@ def _unreadable(path, error):
 def parts(state):
     """Return all that training changes: tf.Variables by name in dicts by name of the part, and the step."""
     found = {"step": state.step, "completion": _named(state.completion.variables)}
+    if state.average is not None:
+        found["average"] = _named(state.average.variables)
     if state.discriminator is not None:
         found["discriminator"] = _named(state.discriminator.variables)
     for name, optimizer in state.optimizers().items():

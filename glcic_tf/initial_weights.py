@@ -8,13 +8,15 @@ import math
 
 import numpy as np
 
-from glcic_tf import random_streams
+from glcic_tf import phases, random_streams
 
 _CONSTANTS = {"bias": 0.0, "beta": 0.0, "moving_mean": 0.0, "gamma": 1.0, "moving_variance": 1.0}
 
 
 def draw(path, shape, seed):
     """Draw the first value of a variable: from Glorot's uniform distribution for kernels, else what Keras begins with.
+
+    Kernels of deconvolutions are moved to the nearest ones with equal phases, so that a new network draws no grid.
 
     Args:
         path: the variable's path in its network, `<layer>/<kind>`; no two variables of a seed draw the same numbers.
@@ -36,4 +38,7 @@ def draw(path, shape, seed):
     rng = random_streams.stream(seed, random_streams.INITIAL_WEIGHTS, number)
     receptive_field = math.prod(shape[:-2])
     limit = math.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
-    return ((2 * rng.random(shape) - 1) * limit).astype(np.float32)
+    kernel = (2 * rng.random(shape) - 1) * limit
+    if path.startswith("deconv"):
+        kernel = phases.equal_phases(kernel)
+    return kernel.astype(np.float32)

@@ -8,13 +8,15 @@ import tensorflow as tf
 from glcic_tf.specs import ADVERSARIAL_FORMS
 
 
-def completion_loss(completed, images, mask, known_weight=0.0):
-    """Weighted squared error L(x, Mc) (paper, equation 2), as a mean over the pixels and channels of the hole.
+def completion_loss(completed, images, mask, known_weight=0.0, mean="hole"):
+    """Weighted squared error L(x, Mc) (paper, equation 2), as a mean over pixels and channels.
 
     Args:
         completed, images: [batch, height, width, 3] float32 in [0, 1].
         mask: [batch, height, width, 1] float32, 1 in the hole.
         known_weight: weight of the same error over the known pixels; 0 in the paper.
+        mean: over which pixels: "hole", those of each hole; "image", all of them, where those outside count 0, as in
+            GLCIC-PyTorch. The paper writes a norm, and does not say.
 
     Returns:
         (total, {"hole": ..., "known": ...}), each [batch] float32.
@@ -22,7 +24,8 @@ def completion_loss(completed, images, mask, known_weight=0.0):
     squared = tf.reduce_mean(tf.math.squared_difference(completed, images), axis=-1, keepdims=True)
 
     def mean_over(region):
-        return tf.reduce_sum(region * squared, [1, 2, 3]) / tf.maximum(tf.reduce_sum(region, [1, 2, 3]), 1.0)
+        pixels = tf.reduce_sum(region if mean == "hole" else tf.ones_like(region), [1, 2, 3])
+        return tf.reduce_sum(region * squared, [1, 2, 3]) / tf.maximum(pixels, 1.0)
 
     hole, known = mean_over(mask), mean_over(1.0 - mask)
     return hole + known_weight * known, {"hole": hole, "known": known}
@@ -56,6 +59,21 @@ def r1_penalty(gradients):
     """
     gradients = [g if g.dtype == tf.float64 else tf.cast(g, tf.float32) for g in gradients]
     return tf.add_n([tf.reduce_sum(tf.square(g), [1, 2, 3]) for g in gradients])
+
+
+def feature_matching_loss(real, fake):
+    """Mean distance between D's features of photos and of their completions, not in the paper.
+
+    As in pix2pixHD (Wang et al. 2018, equation 5): it asks of C what photos look like to D, instead of how to win.
+
+    Args:
+        real, fake: lists of [batch, height, width, channels], one for each layer.
+
+    Returns:
+        [batch] float32: the mean over the layers of the mean absolute differences.
+    """
+    distances = [tf.reduce_mean(tf.abs(a - b), [1, 2, 3]) for a, b in zip(real, fake, strict=True)]
+    return tf.add_n([d if d.dtype == tf.float64 else tf.cast(d, tf.float32) for d in distances]) / len(distances)
 
 
 def adversarial_loss(fake_logits, form="minimax"):

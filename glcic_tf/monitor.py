@@ -137,7 +137,7 @@ class Validation:
 
         @tf.function(autograph=False)
         def complete(image, mask):
-            completed = state.completion({"image": image, "mask": mask}, training=False)
+            completed = state.result({"image": image, "mask": mask}, training=False)
             return geometry.composite(completed, image, mask)
 
         self._network = complete

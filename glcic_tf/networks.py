@@ -238,6 +238,16 @@ def context_discriminator(
     return keras.Model(inputs, logit, name="context_discriminator")
 
 
+def with_features(discriminator):
+    """Return the discriminator as a model with two outputs: `logit`, and `features`, those of all its convolutions.
+
+    Features are a list of [batch, height, width, channels], behind normalisation and ReLU, in the order of the layers.
+    """
+    last = "bn" if discriminator_arguments(discriminator)["relu_first"] else "relu"
+    features = [layer.output for layer in discriminator.layers if f"_{last}" in layer.name]
+    return keras.Model(discriminator.input, {"logit": discriminator.output, "features": features})
+
+
 def discriminator_arguments(model):
     """Read off a context discriminator what `context_discriminator` was called with: all but replicas and dtype.
 

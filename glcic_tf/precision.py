@@ -61,8 +61,11 @@ def learning_rate(spec, step, steps):
     return rate
 
 
-def apply_gradients(optimizer, gradients, variables):
+def apply_gradients(optimizer, gradients, variables, clip_norm=0.0):
     """Update `variables` once, in replica context; gradients are summed over the replicas.
+
+    Where the global norm of these sums is larger than `clip_norm`, if that is not 0, they are scaled down to it. Keras'
+    own clipping goes by each replica's own gradients.
 
     Keras' LossScaleOptimizer tests each replica's own gradients before they are summed and then believes replica 0:
     an overflow on another replica would reach the weights. So the overflow is shared first, and every replica's
@@ -74,4 +77,10 @@ def apply_gradients(optimizer, gradients, variables):
             tf.distribute.ReduceOp.SUM, tf.cast(tf.logical_not(finite), tf.float32)
         )
         gradients = [tf.where(overflows > 0, tf.cast(math.nan, g.dtype), g) for g in gradients]
+    if clip_norm:
+        replica = tf.distribute.get_replica_context()
+        alone = replica.num_replicas_in_sync == 1
+        norm = tf.linalg.global_norm(gradients if alone else replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        limit = tf.cast(optimizer.scale_loss(clip_norm), norm.dtype)
+        gradients = [g * (limit / tf.maximum(norm, limit)) for g in gradients]
     optimizer.apply(gradients, variables)

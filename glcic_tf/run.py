@@ -1,7 +1,8 @@
 """A training run: its folder, its position and its state, and how it begins, goes on and is saved.
 
 A run's folder holds `config.json`, `checkpoints/`, `stats.jsonl`, `tensorboard/`, `samples/` and, at the end of each
-phase, `<phase>.keras`: the completion network as a model file. With several workers the chief alone writes; all read.
+phase, `<phase>.keras`: the completion network as a model file; with config.keep_best also `best/` and `best.keras`.
+With several workers the chief alone writes; all read.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from glcic_tf import (
 )
 from glcic_tf.checkpoints import Checkpoints
 from glcic_tf.errors import UserError, first_line
+from glcic_tf.specs import BEST_FIGURES
 
 _logger = logging.getLogger(__name__)
 _SHARED_FOLDER_SECONDS = 120.0  # within which a network disk shows on all machines what one of them wrote
@@ -37,6 +39,7 @@ class Run:
     def __init__(self, config, stages, strategy, workdir):
         self.config, self.stages, self.strategy, self.workdir = config, stages, strategy, workdir
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints_kept)
+        self.best = Checkpoints(workdir / "best", kept=1)
         self.resolved = schedule.to_dict(config)
         self.cluster = cluster.Cluster(strategy)
         self.state = None
@@ -143,8 +146,7 @@ class Run:
             self.checkpoints.restore(path, self.state)
             _logger.info("resumed %s at step %d", path, self.step)
         elif source is not None:
-            model_file.copy_weights(source, self.state.completion, f"config.init_from={self.config.init_from}")
-            self.state.completion.get_layer("mean_pixel").set_weights([np.reshape(mean_pixel, (1, 1, 1, 3))])
+            self.state.begin_with(source, f"config.init_from={self.config.init_from}")
             with self.strategy.scope():
                 self.state.step.assign(self.step)
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
@@ -169,6 +171,8 @@ class Run:
             "fingerprint": fingerprint,
             "network": network,
         }
+        if self.latest and "best" in self.latest[1]:
+            self.meta["best"] = self.latest[1]["best"]
 
     def _write_json(self, name, content):
         if not self.cluster.is_chief:
@@ -244,20 +248,40 @@ class Run:
 
     def check_weights(self):
         """Raise UserError if a weight or a batch statistic is no number."""
-        for network in filter(None, [self.state.completion, self.state.discriminator]):
+        for network in filter(None, [self.state.completion, self.state.average, self.state.discriminator]):
             for variable in network.variables:
                 if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
                     raise UserError(f"step {self.step}: {variable.path} is not finite. {self._last_good()}")
 
     def save(self, stage):
         """Save a checkpoint at the run's step, which lies in `stage`."""
-        position = {"step": self.step, "phase": stage.phase, "stage": stage.index}
-        self.checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
+        self._save_to(self.checkpoints, stage)
 
-    def save_model(self, stage):
-        """Save C for users: a model file at the end of each phase, at the end of the run a SavedModel too."""
-        path = self.workdir / f"{stage.phase}.keras"
-        metadata = {
+    def keep_best(self, stage, figures):
+        """Keep a checkpoint and a model file if the validation figure of config.keep_best is the stage's best so far.
+
+        Both are replaced when the next stage begins, whose sizes and holes make other figures.
+        """
+        name = self.config.keep_best
+        if not name:
+            return
+        best = self.meta.get("best")
+        sign = BEST_FIGURES[name]
+        known = best and (best["stage"], best["figure"]) == (stage.index, name)
+        if known and best["step"] <= self.step and sign * figures[name] <= sign * best["value"]:
+            return
+        self.meta["best"] = {"stage": stage.index, "figure": name, "value": figures[name], "step": self.step}
+        self.check_weights()
+        model_file.save(self.state.result, self.workdir / "best.keras", self._notes(stage) | {name: figures[name]})
+        self._save_to(self.best, stage)
+        _logger.info("best so far: %s %.4g at step %d", name, figures[name], self.step)
+
+    def _save_to(self, checkpoints, stage):
+        position = {"step": self.step, "phase": stage.phase, "stage": stage.index}
+        checkpoints.save(self.state, {**position, "completion_stage": self.state.completion_stage, **self.meta})
+
+    def _notes(self, stage):
+        return {
             "phase": stage.phase,
             "step": self.step,
             "image_size": stage.image_size,
@@ -265,9 +289,14 @@ class Run:
             "hole_min_px": stage.hole.min_px,
             "hole_max_px": stage.hole.max_px,
         }
-        model_file.save(self.state.completion, path, metadata)
+
+    def save_model(self, stage):
+        """Save C for users: a model file at the end of each phase, at the end of the run a SavedModel too."""
+        path = self.workdir / f"{stage.phase}.keras"
+        metadata = self._notes(stage)
+        model_file.save(self.state.result, path, metadata)
         _logger.info("wrote %s", path)
         if stage is self.stages[-1]:
             path = self.workdir / "savedmodel"
-            export.savedmodel(self.state.completion, path, overwrite=True, metadata=metadata)
+            export.savedmodel(self.state.result, path, overwrite=True, metadata=metadata)
             _logger.info("wrote %s", path)

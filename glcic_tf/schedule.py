@@ -3,7 +3,17 @@
 import dataclasses
 
 from glcic_tf.errors import UserError, first_line
-from glcic_tf.specs import ADVERSARIAL_FORMS, HOLE_KINDS, OPTIMIZERS, POLICIES, SCHEDULES, HoleSpec, OptimizerSpec
+from glcic_tf.specs import (
+    ADVERSARIAL_FORMS,
+    BEST_FIGURES,
+    HOLE_KINDS,
+    LOSS_MEANS,
+    OPTIMIZERS,
+    POLICIES,
+    SCHEDULES,
+    HoleSpec,
+    OptimizerSpec,
+)
 
 PHASES = ("completion", "discriminator", "joint")
 # Fields that say how it runs and what is kept and shown, not what is trained: a resumed run may change them.
@@ -16,6 +26,7 @@ FREE_FIELDS = (
     "checkpoint_every_steps",
     "checkpoint_every_minutes",
     "checkpoints_kept",
+    "keep_best",
     "sample_every_steps",
     "sample_photos",
     "data.workers",
@@ -42,8 +53,10 @@ class Stage:
     batch_size: int
     known_weight: float
     known_weight_end: float
+    loss_mean: str
     adversarial_weight: float
     adversarial_form: str
+    feature_matching_weight: float
     r1_gamma: float
     hole: HoleSpec
     optimizer: OptimizerSpec
@@ -183,6 +196,7 @@ def _check_stage(s):
 
     hole = s.hole
     one_of("phase", s.phase, PHASES)
+    one_of("loss_mean", s.loss_mean, LOSS_MEANS)
     one_of("adversarial_form", s.adversarial_form, ADVERSARIAL_FORMS)
     one_of("hole.kind", hole.kind, HOLE_KINDS)
     at_least("steps", s.steps, 1)
@@ -196,7 +210,7 @@ def _check_stage(s):
     if s.short_edge_min_px < s.image_size:
         fail(f"short_edge_min_px {s.short_edge_min_px} is smaller than image_size {s.image_size}.")
     ordered("short_edge_min_px", s.short_edge_min_px, "short_edge_max_px", s.short_edge_max_px)
-    for field in ("known_weight", "known_weight_end", "adversarial_weight", "r1_gamma"):
+    for field in ("known_weight", "known_weight_end", "adversarial_weight", "feature_matching_weight", "r1_gamma"):
         at_least(field, getattr(s, field), 0)
     at_least("hole.count_min", hole.count_min, 1)
     ordered("hole.count_min", hole.count_min, "hole.count_max", hole.count_max)
@@ -209,6 +223,8 @@ def _check_stage(s):
         ordered("hole.area_min", hole.area_min, "hole.area_max", hole.area_max)
         ordered("hole.brush_min_px", hole.brush_min_px, "hole.brush_max_px", hole.brush_max_px)
         at_least("hole.brush_min_px", hole.brush_min_px, 1)
+        ordered("hole.thin_min_px", hole.thin_min_px, "hole.thin_max_px", hole.thin_max_px)
+        at_least("hole.thin_min_px", hole.thin_min_px, 1)
         if not 0 < hole.area_min <= hole.area_max < 1:
             fail(f"hole.area_min {hole.area_min}, area_max {hole.area_max}: expected shares between 0 and 1.")
     for field in ("optimizer", "discriminator_optimizer"):
@@ -222,6 +238,7 @@ def _check_stage(s):
             if not 0 <= getattr(spec, name) < 1:
                 fail(f"{field}.{name} is {getattr(spec, name)}; expected a number from 0 to below 1.")
         at_least(f"{field}.warmup_steps", spec.warmup_steps, 0)
+        at_least(f"{field}.clip_norm", spec.clip_norm, 0)
         if not 0 <= spec.final_fraction <= 1:
             fail(f"{field}.final_fraction is {spec.final_fraction}; expected a share between 0 and 1.")
 
@@ -270,6 +287,10 @@ def _check_run(base):
     for field, bound in (("mean_photos", 1), ("validation_photos", 0), ("workers", 0)):
         if base["data"][field] < bound:
             fail(f"data.{field} is {base['data'][field]}; expected at least {bound}.")
+    if base["keep_best"] and base["keep_best"] not in BEST_FIGURES:
+        fail(f"keep_best is {base['keep_best']!r}; expected one of {', '.join(BEST_FIGURES)}, or nothing.")
+    if not 0 <= base["average_decay"] < 1:
+        fail(f"average_decay is {base['average_decay']}; expected 0 (no average) to below 1.")
     mean = base["data"]["mean_pixel"]
     if len(mean) != 3 or not (all(value < 0 for value in mean) or all(0 <= value <= 1 for value in mean)):
         fail(f"data.mean_pixel is {tuple(mean)}; expected R, G, B in [0, 1], or negative numbers to measure it.")

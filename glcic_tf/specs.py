@@ -2,12 +2,14 @@
 
 import dataclasses
 
-HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form", "mixed")
+HOLE_KINDS = ("rectangle", "blob", "stroke", "thin", "free_form", "mixed")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 WEIGHT_SOURCES = ("torch7", "glcic_pytorch", "mmagic")  # programs whose published weights can be converted
 ADVERSARIAL_FORMS = ("minimax", "non_saturating")
+LOSS_MEANS = ("hole", "image")  # what the squared error is a mean over
+BEST_FIGURES = {"val_l1": -1, "val_psnr_hole": 1}  # by which the best checkpoint is kept: lower or higher is better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +18,13 @@ class HoleSpec:
 
     Attributes:
         kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
-            `free_form`, a blob or strokes with equal chance; `mixed`, rectangles or free form with equal chance.
+            `thin`, wires across the image or lines of writing with equal chance; `free_form`, a blob or strokes with
+            equal chance; `mixed`, rectangles in half of the cases, else a blob, strokes or thin holes.
         count_min, count_max: how many rectangles or strokes.
         min_px, max_px: each side of a rectangle, px, both ends included.
         area_min, area_max: share of the image that a blob covers.
-        brush_min_px, brush_max_px: diameter of the brush, px.
+        brush_min_px, brush_max_px: diameter of the brush of strokes, px.
+        thin_min_px, thin_max_px: diameter of wires and of the lines that letters consist of, px.
     """
 
     kind: str = "rectangle"
@@ -32,6 +36,8 @@ class HoleSpec:
     area_max: float = 0.3
     brush_min_px: int = 12
     brush_max_px: int = 40
+    thin_min_px: int = 3
+    thin_max_px: int = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,8 @@ class OptimizerSpec:
         schedule: `constant`, or `cosine` from the peak to `final_fraction` of it at the stage's end.
         warmup_steps: steps over which the learning rate rises from 0, at the stage's start.
         final_fraction: share of the peak that is left at the end of `cosine`.
+        clip_norm: the gradients, summed over all replicas, are scaled down to this global norm where theirs is larger;
+            0: never.
     """
 
     name: str = "adadelta"
@@ -58,3 +66,4 @@ class OptimizerSpec:
     schedule: str = "constant"
     warmup_steps: int = 0
     final_fraction: float = 0.0
+    clip_norm: float = 0.0

@@ -11,7 +11,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from glcic_tf import geometry, losses, precision
+from glcic_tf import geometry, losses, networks, precision
 
 METRICS = {
     "completion": ("completion_loss", "known_loss"),
@@ -20,6 +20,7 @@ METRICS = {
         "completion_loss",
         "known_loss",
         "adversarial_loss",
+        "feature_matching_loss",
         "discriminator_loss",
         "r1_penalty",
         "d_real",
@@ -34,7 +35,7 @@ def completion_step(state, stage, batch, known_weight, accumulate_steps=1):
     sums = _Sums()
     for part in sums.parts(batch, accumulate_steps):
         sums.add(*_completion_gradients(state, stage, part, _forward(state, part), known_weight))
-    precision.apply_gradients(state.completion_optimizer, sums.gradients, state.completion.trainable_variables)
+    _update_completion(state, stage, sums.gradients)
     return sums.metrics
 
 
@@ -45,11 +46,11 @@ def discriminator_step(state, stage, batch, known_weight, accumulate_steps=1):
     for part in sums.parts(batch, accumulate_steps):
         images, mask = _inputs(part)
         completed = state.completion({"image": images, "mask": mask}, training=False)
-        _, values = losses.completion_loss(completed, images, mask)
+        _, values = losses.completion_loss(completed, images, mask, mean=stage.loss_mean)
         fakes = geometry.composite(completed, images, mask)
         gradients, metrics = _discriminator_gradients(state, stage, part, images, fakes)
         sums.add(gradients, {"completion_loss": share(values["hole"]), **metrics})
-    precision.apply_gradients(state.discriminator_optimizer, sums.gradients, state.discriminator.trainable_variables)
+    _update_discriminator(state, stage, sums.gradients)
     return sums.metrics
 
 
@@ -66,16 +67,26 @@ def joint_step(state, stage, batch, known_weight, accumulate_steps=1):
         with contextlib.nullcontext() if one_pass else keras.StatelessScope():  # this scope drops what C assigns
             forward = _forward(state, part, adversarial=True)
         of_d.add(*_discriminator_gradients(state, stage, part, forward.images, tf.stop_gradient(forward.fakes)))
-    precision.apply_gradients(state.discriminator_optimizer, of_d.gradients, state.discriminator.trainable_variables)
+    _update_discriminator(state, stage, of_d.gradients)
     for part in of_c.parts(batch, accumulate_steps, after=of_d):
         if not one_pass:
             forward = _forward(state, part, adversarial=True)
         of_c.add(*_completion_gradients(state, stage, part, forward, known_weight))
-    precision.apply_gradients(state.completion_optimizer, of_c.gradients, state.completion.trainable_variables)
+    _update_completion(state, stage, of_c.gradients)
     return of_c.metrics | of_d.metrics
 
 
 STEPS = {"completion": completion_step, "discriminator": discriminator_step, "joint": joint_step}
+
+
+def _update_completion(state, stage, gradients):
+    variables = state.completion.trainable_variables
+    precision.apply_gradients(state.completion_optimizer, gradients, variables, stage.optimizer.clip_norm)
+
+
+def _update_discriminator(state, stage, gradients):
+    variables, clip_norm = state.discriminator.trainable_variables, stage.discriminator_optimizer.clip_norm
+    precision.apply_gradients(state.discriminator_optimizer, gradients, variables, clip_norm)
 
 
 class _Sums:
@@ -124,15 +135,28 @@ def _completion_gradients(state, stage, batch, forward, known_weight):
     """Gradients of C's loss, scaled where the optimiser asks for it, and its metrics."""
     share = _share(stage)
     with forward.tape:
-        loss, parts = losses.completion_loss(forward.completed, forward.images, forward.mask, known_weight)
+        given = (forward.completed, forward.images, forward.mask, known_weight, stage.loss_mean)
+        loss, parts = losses.completion_loss(*given)
         metrics = {"completion_loss": share(parts["hole"]), "known_loss": share(parts["known"])}
         if forward.fakes is not None:
-            logits = _discriminate(state, stage, forward.fakes, batch["patch"])
+            logits, distance = _discriminate_fakes(state, stage, batch, forward)
             deceived = losses.adversarial_loss(logits, stage.adversarial_form)
-            metrics["adversarial_loss"] = share(deceived)
-            loss += stage.adversarial_weight * deceived
+            metrics |= {"adversarial_loss": share(deceived), "feature_matching_loss": share(distance)}
+            loss += stage.adversarial_weight * deceived + stage.feature_matching_weight * distance
         scaled = state.completion_optimizer.scale_loss(share(loss))
     return forward.tape.gradient(scaled, state.completion.trainable_variables), metrics
+
+
+def _discriminate_fakes(state, stage, batch, forward):
+    """Logits of D for the composites, [batch, 1], and how far its features are from those of the photos, [batch]."""
+    if not stage.feature_matching_weight:
+        logits = _discriminate(state, stage, forward.fakes, batch["patch"])
+        return logits, tf.zeros_like(logits[:, 0])
+    network = networks.with_features(state.discriminator)
+    with forward.tape.stop_recording():
+        real = network(_discriminator_inputs(state, stage, forward.images, batch["patch"]), training=True)
+    fake = network(_discriminator_inputs(state, stage, forward.fakes, batch["patch"]), training=True)
+    return fake["logit"], losses.feature_matching_loss(real["features"], fake["features"])
 
 
 def _discriminator_gradients(state, stage, batch, images, fakes):
@@ -175,8 +199,7 @@ def _discriminate(state, stage, images, origin, with_gradients=False):
 
     `with_gradients`: return the logits and those of their sum with respect to D's inputs, a list, as R1 needs them.
     """
-    inputs = {"image": images, "patch": geometry.local_patch(images, origin, stage.patch_size)}
-    inputs = {i.name: inputs[i.name] for i in state.discriminator.inputs}
+    inputs = _discriminator_inputs(state, stage, images, origin)
     if not with_gradients:
         return state.discriminator(inputs, training=True)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -184,6 +207,11 @@ def _discriminate(state, stage, images, origin, with_gradients=False):
         logits = state.discriminator(inputs, training=True)
         total = tf.reduce_sum(logits)
     return logits, list(tape.gradient(total, inputs).values())
+
+
+def _discriminator_inputs(state, stage, images, origin):
+    inputs = {"image": images, "patch": geometry.local_patch(images, origin, stage.patch_size)}
+    return {i.name: inputs[i.name] for i in state.discriminator.inputs}
 
 
 def make_loop(state, stage, jit_compile=False, time_input=True):
@@ -252,6 +280,8 @@ def make_advance(state, stage, jit_compile=False):
         parts = strategy.run(replica_step, args=(batch, known_weight()))
         parts = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, parts[name], axis=None) for name in names}
         parts = {name: tf.cast(value, tf.float32) for name, value in parts.items()}
+        if stage.phase != "discriminator":
+            state.finish_update()
         finite = tf.reduce_all([tf.math.is_finite(value) for value in parts.values()])
         bad_step = tf.where(tf.logical_and(bad_step < 0, tf.logical_not(finite)), state.step, bad_step)
         state.step.assign_add(1)

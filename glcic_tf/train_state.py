@@ -1,8 +1,10 @@
 """All that training changes: networks, optimisers and the step counter."""
 
+import keras
 import tensorflow as tf
+import tensorflow.experimental.numpy as tnp
 
-from glcic_tf import initial_weights, model_file, networks, precision
+from glcic_tf import initial_weights, model_file, networks, phases, precision
 from glcic_tf.errors import UserError
 
 
@@ -11,6 +13,7 @@ class TrainState:
 
     Attributes:
         completion: the network C.
+        average: a network like C whose variables are moving averages of C's; None where config.average_decay is 0.
         completion_optimizer: its optimiser, as of `completion_stage`, the index of the last stage that updated C; both
             None as long as there was none.
         discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
@@ -33,11 +36,45 @@ class TrainState:
         self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
         self.completion_optimizer = self.completion_stage = None
         with strategy.scope():
-            self.completion = networks.completion_network(
-                mean_pixel=mean_pixel, synchronized=True, dtype=config.precision, **arguments
-            )
-            _draw_weights(self.completion, config.seed)
+            self.completion = self._build_completion(mean_pixel, arguments)
+            self.average = self._build_completion(mean_pixel, arguments) if config.average_decay else None
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+
+    def _build_completion(self, mean_pixel, arguments):
+        network = networks.completion_network(
+            mean_pixel=mean_pixel, synchronized=True, dtype=self.config.precision, **arguments
+        )
+        _draw_weights(network, self.config.seed)
+        return network
+
+    @property
+    def result(self):
+        """The completion network that users get: the average where there is one, else C."""
+        return self.average or self.completion
+
+    def begin_with(self, source, origin):
+        """Take C's weights from a loaded model file; a UserError, which begins with `origin`, if they do not fit."""
+        with self.strategy.scope():
+            for network in filter(None, (self.completion, self.average)):
+                mean_pixel = network.get_layer("mean_pixel").get_weights()  # may have been given
+                model_file.copy_weights(source, network, origin)
+                network.get_layer("mean_pixel").set_weights(mean_pixel)
+                if self.config.equal_phases:
+                    _make_phases_equal(network)
+
+    def finish_update(self):
+        """What follows an update of C: equal phases, and a step of the moving average. In cross-replica context."""
+        update = self.strategy.extended.update
+        if self.config.equal_phases:
+            for layer in _deconvolutions(self.completion):
+                update(layer.kernel.value, lambda kernel: kernel.assign(phases.equal_phases(kernel.value(), tnp)))
+        if self.average is None:
+            return
+        # An average over fewer steps at first: else the first weights would stay in it for long.
+        step = tf.cast(self.step, keras.config.floatx())
+        decay = tf.minimum(tf.cast(self.config.average_decay, step.dtype), (1 + step) / (10 + step))
+        for mean, variable in zip(self.average.variables, self.completion.variables, strict=True):
+            update(mean.value, lambda mean, value: mean.assign(value + decay * (mean - value)), (variable.value,))
 
     def enter(self, stage):
         """Make what a stage needs.
@@ -114,6 +151,15 @@ class TrainState:
 def discriminator_seed(seed, stage):
     """Seed of the first weights of the D that is built for a stage; they depend on nothing that came before."""
     return seed + 1 + stage.index
+
+
+def _deconvolutions(network):
+    return [layer for layer in network.layers if layer.name.startswith("deconv")]
+
+
+def _make_phases_equal(network):
+    for layer in _deconvolutions(network):
+        layer.kernel.assign(phases.equal_phases(keras.ops.convert_to_numpy(layer.kernel)))
 
 
 def _draw_weights(network, seed):

@@ -116,6 +116,7 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
             figures, grid = validation.run(config.sample_photos)
             monitor.scalars(run.step, stage, figures)
             monitor.grid(run.step, grid)
+            run.keep_best(stage, figures)
         due = config.checkpoint_every_steps > 0 and run.step % config.checkpoint_every_steps == 0
         late = 0 < config.checkpoint_every_minutes * 60 < time.monotonic() - saved_at
         # The signal is asked for once, so that a stop is never without a checkpoint. All workers must do the same steps

@@ -1,4 +1,4 @@
-"""Holes to train with, drawn on the host: rectangles as in the paper (section 3.4), blobs and strokes.
+"""Holes to train with, drawn on the host: rectangles as in the paper (section 3.4), blobs, strokes and thin holes.
 
 Coordinates are (y, x) in px. A mask is 1 in the hole and 0 where pixels are known. All is computed in float64, so that
 the last bits, which differ from machine to machine, do not decide about pixels.
@@ -27,15 +27,15 @@ def draw_hole(rng, image_size, spec):
 
     Returns:
         mask, uint8 [image_size, image_size, 1], 1 in the hole; and the centre, int32 [2] (y, x), that the local patch
-        is to show: that of one rectangle drawn at random, or, as blobs and strokes have no boxes, a hole pixel drawn
-        at random.
+        is to show: that of one rectangle drawn at random, or, as other holes have no boxes, a hole pixel drawn at
+        random.
 
     Raises:
         ValueError: the spec's kind is unknown.
     """
     kind = spec.kind
     if kind == "mixed":
-        kind = "rectangle" if rng.random() < 0.5 else "free_form"
+        kind = "rectangle" if rng.random() < 0.5 else ("blob", "stroke", "thin")[to_integers(rng.random(), 0, 2)]
     if kind == "rectangle":
         mask, centre = _rectangles(rng, image_size, spec)
         return mask.astype(np.uint8)[..., None], centre
@@ -45,6 +45,8 @@ def draw_hole(rng, image_size, spec):
         mask = _blob(rng, image_size, spec)
     elif kind == "stroke":
         mask = _strokes(rng, image_size, spec)
+    elif kind == "thin":
+        mask = _writing(rng, image_size, spec) if rng.random() < 0.5 else _wires(rng, image_size, spec)
     else:
         raise ValueError(f"Unknown kind of hole {spec.kind!r}; known: {', '.join(HOLE_KINDS)}.")
     return mask.astype(np.uint8)[..., None], _random_hole_pixel(rng, mask)
@@ -103,12 +105,49 @@ def _strokes(rng, image_size, spec):
     radius = (spec.brush_min_px + rng.random(n) * (spec.brush_max_px - spec.brush_min_px)) / 2
     offsets = np.stack([np.sin(angle), np.cos(angle)], axis=-1) * length[..., None]
     vertices = np.concatenate([start, start + np.cumsum(offsets, axis=1)], axis=1)
-    vertices = np.round(vertices * _VERTEX_GRID) / _VERTEX_GRID
-    # The start lies in the image, half a pixel's diagonal from a pixel's centre at most: no stroke is ever empty.
-    radius = np.maximum(radius, 0.75)
+    return _brushed(image_size, vertices[:count], radius[:count])
 
+
+def _wires(rng, image_size, spec):
+    """Up to four wires that hang from one side of the image to the other, upright in half of the cases."""
+    count = to_integers(rng.random(), 1, 4)
+    across = np.linspace(0, 1, _STROKE_VERTICES)
+    ends = rng.random([2, 1]) + (rng.random([2, count]) - 0.5) * 0.5  # of wires that belong together
+    sag = rng.random() * 0.2 * 4 * across * (1 - across)
+    along = ends[0][:, None] * (1 - across) + ends[1][:, None] * across + sag
+    vertices = np.stack([along, np.broadcast_to(across, along.shape)], axis=-1) * image_size
+    # One point of the first wire lies in the image, so that there is a hole at all.
+    vertices[0, 0] = np.clip(vertices[0, 0], 0, image_size)
+    if rng.random() < 0.5:
+        vertices = vertices[..., ::-1]
+    return _brushed(image_size, vertices, np.full(count, _thin_radius(rng, spec)))
+
+
+def _writing(rng, image_size, spec):
+    """A line of up to twelve letters, three short strokes each, such as a date stamp or a watermark."""
+    letters = to_integers(rng.random(), 3, 12)
+    height = (0.04 + 0.12 * rng.random()) * image_size
+    angle = (rng.random() * 2 - 1) * math.pi / 6
+    begin = rng.random(2) * image_size
+    advance = np.arange(letters)[:, None, None] * height * 0.8
+    inside = rng.random([letters, 4, 2]) * height * [1, 0.6]
+    y, x = inside[..., 0], inside[..., 1] + advance[..., 0]
+    turned = np.stack([y * np.cos(angle) + x * np.sin(angle), x * np.cos(angle) - y * np.sin(angle)], axis=-1)
+    vertices = begin + turned - turned[0, 0]  # the first stroke begins in the image, so that there is a hole at all
+    return _brushed(image_size, vertices, np.full(letters, _thin_radius(rng, spec)))
+
+
+def _thin_radius(rng, spec):
+    return (spec.thin_min_px + rng.random() * (spec.thin_max_px - spec.thin_min_px)) / 2
+
+
+def _brushed(image_size, strokes, radius):
+    """Mask [image_size, image_size] bool of polylines [count, vertices, 2] (y, x) drawn with round brushes [count]."""
+    strokes = np.round(strokes * _VERTEX_GRID) / _VERTEX_GRID
+    # The start lies in the image, half a pixel's diagonal from a pixel's centre at most: no hole is ever empty.
+    radius = np.maximum(radius, 0.75)
     depth = np.full([image_size, image_size], -np.inf)  # how far inside the strokes a pixel lies, where it does
-    for stroke, reach in zip(vertices[:count], radius[:count], strict=True):
+    for stroke, reach in zip(strokes, radius, strict=True):
         for begin, end in zip(stroke[:-1], stroke[1:], strict=True):
             _deepen(depth, begin, end, reach)
     # A brush may be wider than the image: the pixel that is covered least stays known.

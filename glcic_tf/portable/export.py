@@ -152,7 +152,7 @@ def _describe(name, variable, state, stage):
     part, path = name.split("/", 1) if "/" in name else (name, "")
     if path.startswith("mean_pixel/"):
         first = {"values": variable.numpy().ravel().tolist()}
-    elif part == "completion":
+    elif part in ("completion", "average"):
         first = {"draw": state.config.seed}
     elif part == "discriminator":
         first = {"draw": train_state.discriminator_seed(state.config.seed, stage)}

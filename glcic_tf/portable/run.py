@@ -201,7 +201,7 @@ class _Trainer:
     def _save(self, stage):
         arrays = {name: pjrt.get(array) for name, array in self.arrays.items() if name != "step"}
         for name, array in arrays.items():
-            if name.split("/", 1)[0] in ("completion", "discriminator") and not np.isfinite(array).all():
+            if name.split("/", 1)[0] in state_files.NETWORKS and not np.isfinite(array).all():
                 raise UserError(f"step {self.step}: {name} is not finite; the last saved state is kept.")
         self.position |= {"step": self.step}
         self.saved.save(arrays, self.position, self.settings.parts, self.settings.bits)

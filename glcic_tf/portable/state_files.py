@@ -19,7 +19,7 @@ from glcic_tf.errors import UserError, first_line
 FORMAT = 1
 POSITION = "state.json"
 PARTS = ("all", "networks", "completion")
-_NETWORKS = ("completion", "discriminator")
+NETWORKS = ("completion", "average", "discriminator")
 _MAX_BYTES = 2**33
 _HALF = "@bfloat16"  # after an array's name: the upper halves of its float32s
 
@@ -31,14 +31,14 @@ def save(folder, arrays, position, parts="all", bits=32):
         folder: to write, replaced if it is a state.
         arrays: dict of `<part>/<variable>` -> NumPy array; `step` is in `position`.
         position: dict of JSON's types; `step` must be in it.
-        parts: "all"; "networks" leaves out the optimisers; "completion" is C alone.
+        parts: "all"; "networks" leaves out the optimisers; "completion" is C alone, and its moving average.
         bits: 32 keeps everything to the bit. 16 rounds float32: to float16 in networks, and to bfloat16 in optimisers,
             whose running averages are too small for float16.
 
     Raises:
         UserError: the folder cannot be written, or a network does not fit float16.
     """
-    chosen = {"networks": _NETWORKS, "completion": _NETWORKS[:1]}.get(parts)
+    chosen = {"networks": NETWORKS, "completion": NETWORKS[:2]}.get(parts)
     groups = {}
     for name, array in arrays.items():
         part, variable = name.split("/", 1)
@@ -152,7 +152,7 @@ def _packed(folder, part, name, array, bits):
     array = np.asarray(array)
     if bits == 32 or array.dtype != np.float32:
         return name, array
-    if part in _NETWORKS:
+    if part in NETWORKS:
         with np.errstate(over="ignore"):  # told below
             half = array.astype(np.float16)
         if np.isfinite(array).all() and not np.isfinite(half).all():
