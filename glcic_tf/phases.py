@@ -1,7 +1,6 @@
 """Deconvolutions that draw no grid: kernels whose phases have equal sums.
 
 A 4 x 4 deconvolution of stride 2 computes output pixels of odd and even rows and columns from four interleaved parts
-A 4 x 4 deconvolution of stride 2 computes output pixels of odd and even rows and columns from four interleaved parts
 of its kernel, its phases, 2 x 2 taps each. Where their sums differ, even an input of one colour comes out with a
 pattern of period 2, which a second deconvolution makes one of periods 2 and 4. Aitken et al. 2017 ("Checkerboard
 artifact free sub-pixel convolution") begin with equal phases for the same reason.
