@@ -1,4 +1,6 @@
-"""Plot the losses and validation figures of training runs: `python -m glcic_tf.curves --runs run/ --output curves.png`.
+"""Plot the losses and validation figures of training runs.
+
+python -m glcic_tf.apps.curves --runs run/ --output curves.png
 
 Several runs are drawn one after the other, as when each started from the weights of the one before it.
 """
@@ -11,8 +13,8 @@ from pathlib import Path
 import matplotlib
 from absl import flags
 
-from glcic_tf import files, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of its backend)
@@ -155,4 +157,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("runs", None, "Folders of runs of train.py, in their order.", required=True)
     flags.DEFINE_string("output", None, "Picture to write (.png, .svg, .pdf).", required=True)
     flags.DEFINE_enum("axis", "step", ["step", "minutes"], "What runs to the right.")
-    scripts.run(main)
+    cli.run(main)

@@ -1,4 +1,4 @@
-"""Complete fixed holes in public-domain photos, to see what the weights can do: `python -m glcic_tf.demo`.
+"""Complete fixed holes in public-domain photos, to see what the weights can do: `python -m glcic_tf.apps.demo`.
 
 The photos are those inside the installed scikit-image package; nothing is downloaded.
 """
@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from absl import flags
 
-from glcic_tf import images, pictures, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images, pictures
 
 SHORTER_SIDE_PX = 256  # of the photos, as the network saw them in training
 _STROKE_PX = 18
@@ -70,8 +71,8 @@ def demo(output="demo", model=None):
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output={output}: cannot be created ({error.strerror}); choose another place.") from error
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completer import Completer
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion.completer import Completer
 
         completer = Completer.load(model)
 
@@ -116,4 +117,4 @@ if __name__ == "__main__":
     def main():
         demo(flags.FLAGS.output, flags.FLAGS.model)
 
-    scripts.run(main)
+    cli.run(main)

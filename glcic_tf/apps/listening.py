@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 
 def listen(host, port):

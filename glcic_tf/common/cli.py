@@ -14,7 +14,7 @@ from concurrent import futures
 from absl import app, flags
 from tqdm import tqdm
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 # TensorFlow logs these from C++ before anything can set its level; none of them is about what the user asked for.
 _START_UP_NOTICE = re.compile(

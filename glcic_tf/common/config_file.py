@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 
 def load(path):

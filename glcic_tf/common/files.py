@@ -6,7 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 
 def make_folder(folder):

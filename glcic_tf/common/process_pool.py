@@ -6,7 +6,7 @@ import multiprocessing
 import cv2
 from pebble import ProcessPool
 
-from glcic_tf import signals
+from glcic_tf.common import signals
 
 
 @contextlib.contextmanager

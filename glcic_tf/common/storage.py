@@ -8,7 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
 
 
 def is_remote(path):

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import blending, files, folding, holes, images, model_file, windows
-from glcic_tf.errors import UserError
-from glcic_tf.networks import MARGIN_PX, STRIDE
-from glcic_tf.pixels import as_pixels, from_rgb, to_rgb
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion import blending, windows
+from glcic_tf.imaging import holes, images
+from glcic_tf.imaging.pixels import as_pixels, from_rgb, to_rgb
+from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
+from glcic_tf.networks.networks import MARGIN_PX, STRIDE
 
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "scenes.keras"
 POSTPROCESSES = ("none", "poisson")
 DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this

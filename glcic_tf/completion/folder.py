@@ -3,9 +3,10 @@
 import warnings
 from pathlib import Path
 
-from glcic_tf import files, images, scripts
-from glcic_tf.errors import UserError
-from glcic_tf.holes import ALPHA
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
+from glcic_tf.imaging.holes import ALPHA
 
 # While one passes through the network, another is read or written. More would hold more photos in memory.
 _PHOTOS_AT_ONCE = 2
@@ -44,8 +45,8 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
 
     if folder:
         files.make_folder(output)  # before hours of work, not after
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completer import Completer, HoleSizeWarning
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion.completer import Completer, HoleSizeWarning
 
         completer = Completer.load(model, dtype)
 
@@ -61,13 +62,13 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
 
         def show(message, category, *where):
             if issubclass(category, HoleSizeWarning):
-                scripts.say(message)
+                cli.say(message)
             else:
                 show_others(message, category, *where)
 
         warnings.showwarning = show
         if folder:
-            return scripts.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
+            return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
         work(jobs[0])
     return 0
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from glcic_tf import files, scripts, torch7, torch_checkpoint
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.convert import torch7, torch_checkpoint
 
 _MAX_SETTINGS_BYTES = 2**20
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of what PyTorch writes
@@ -17,7 +18,7 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
         path: `.t7` file of the authors, or a checkpoint of GLCIC-PyTorch or MMagic. Nobody needs to be trusted: only
             numbers are read from it.
         output: `.keras` file to write.
-        source: name in specs.WEIGHT_SOURCES; None: recognised.
+        source: name in `convert.SOURCES`; None: recognised.
         settings: config.json beside GLCIC-PyTorch's weights, with the mean pixel; None: not needed.
         network: "completion" or "discriminator" of a checkpoint that holds both; None: the completion network if there
             is one.
@@ -36,8 +37,9 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
         raise UserError(f"--output={output}: exists already; add --overwrite to replace it, or choose another name.")
     settings = None if settings is None else _read_settings(settings)
     content = _read(path)
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf import discriminator_file, model_file, published
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.convert import SOURCES, published
+        from glcic_tf.networks import discriminator_file, model_file
     try:
         found = published.recognise(content)
         chosen = [(s, n) for s, n in found if source in (None, s) and network in (None, n)]
@@ -49,7 +51,7 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
         model, metadata = published.convert(content, source, network, settings)
     except published.LayoutError as error:
         raise UserError(
-            f"--input={path}: cannot be converted: {error}; expected the weights of {', '.join(published.SOURCES)}."
+            f"--input={path}: cannot be converted: {error}; expected the weights of {', '.join(SOURCES)}."
         ) from error
     save = model_file.save if network == "completion" else discriminator_file.save
     files.make_folder(output.parent)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from glcic_tf import networks
-from glcic_tf.published.tensors import (
+from glcic_tf.convert.tensors import (
     STATISTICS,
     LayoutError,
     assign,
@@ -12,6 +11,7 @@ from glcic_tf.published.tensors import (
     tower,
     width_of,
 )
+from glcic_tf.networks import networks
 
 
 def completion(tensors, settings):

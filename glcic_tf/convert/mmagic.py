@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from glcic_tf import networks
-from glcic_tf.published.tensors import (
+from glcic_tf.convert.tensors import (
     LAST,
     RGB_TO_BGR,
     STATISTICS,
@@ -13,6 +12,7 @@ from glcic_tf.published.tensors import (
     tower,
     width_of,
 )
+from glcic_tf.networks import networks
 
 _LAYERS = (
     *(f"encoder.enc{i}" for i in range(1, 7)),

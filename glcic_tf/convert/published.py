@@ -1,4 +1,4 @@
-"""Published weights of the paper's networks, in the layouts of three other programs, as networks of this package.
+"""Which program published a file's weights, and networks of this package with them.
 
 `torch7`: the authors' release, https://github.com/satoshiiizuka/siggraph2017_inpainting. `glcic_pytorch`:
 https://github.com/otenim/GLCIC-PyTorch. `mmagic`: the model global_local of https://github.com/open-mmlab/mmagic. All
@@ -7,11 +7,9 @@ layers and output; what cannot be moved into weights travels as arguments of the
 `networks.completion_network`.
 """
 
-from glcic_tf import specs
-from glcic_tf.published import glcic_pytorch, mmagic, torch7_release
-from glcic_tf.published.tensors import LayoutError, Tensors
+from glcic_tf.convert import glcic_pytorch, mmagic, torch7_release
+from glcic_tf.convert.tensors import LayoutError, Tensors
 
-SOURCES = specs.WEIGHT_SOURCES
 LICENCES = {
     "torch7": "CC BY-NC-SA 4.0 (Iizuka, Simo-Serra, Ishikawa): non-commercial use, with attribution, share alike",
     "glcic_pytorch": "MIT (otenim/GLCIC-PyTorch)",
@@ -57,7 +55,7 @@ def convert(content, source, network, settings=None):
 
     Args:
         content: what `torch7.read` or `torch_checkpoint.read` returned.
-        source: name in SOURCES.
+        source: name in `convert.SOURCES`.
         network: "completion" or "discriminator".
         settings: for a completion network of `glcic_pytorch`: dict of its config.json, with `mpv`.
 

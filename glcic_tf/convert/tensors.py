@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from glcic_tf import networks
+from glcic_tf.networks import networks
 
 DECONVOLUTIONS = (13, 15)
 LAST = 17  # C's convolution without batch normalisation

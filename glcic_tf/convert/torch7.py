@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glcic_tf import files
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError, first_line
 
 MAX_BYTES = 2**30  # of a file; the published completion networks have 47 MB
 _MAX_VALUES = 2**20  # a network of 50 layers has some thousand

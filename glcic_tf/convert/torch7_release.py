@@ -8,8 +8,7 @@ import re
 
 import numpy as np
 
-from glcic_tf import networks
-from glcic_tf.published.tensors import (
+from glcic_tf.convert.tensors import (
     DECONVOLUTIONS,
     LAST,
     STATISTICS,
@@ -20,6 +19,7 @@ from glcic_tf.published.tensors import (
     describe,
     width_of,
 )
+from glcic_tf.networks import networks
 
 _DILATIONS = {7: 2, 8: 4, 9: 8, 10: 16}
 _STRIDES = {2: 2, 4: 2, 13: 2, 15: 2}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.torch_pickle import MAX_BYTES, Refused, Storages, require, spell, unpickle
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.convert.torch_pickle import MAX_BYTES, Refused, Storages, require, spell, unpickle
 
 _MAX_PICKLE_BYTES = 2**22  # of the pickles, which lack the numbers of the tensors; about 10 kB for 100 tensors
 _CHUNK = 2**20  # bytes

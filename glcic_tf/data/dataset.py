@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import examples
+from glcic_tf.data import examples
 
 
 def batches(photos, stage, seed, start, mirror=False, workers=0, context=None, accumulate_steps=1):
@@ -11,7 +11,7 @@ def batches(photos, stage, seed, start, mirror=False, workers=0, context=None, a
 
     Args:
         photos: an examples.Photos.
-        stage: a schedule.Stage.
+        stage: a stages.Stage.
         seed: the run's seed.
         start: the run's step of the first batch.
         mirror: mirror half of the crops left to right.

@@ -12,10 +12,11 @@ import threading
 import cv2
 import numpy as np
 
-from glcic_tf import images, random_streams
-from glcic_tf.errors import UserError
-from glcic_tf.shards import PhotoSequence
-from glcic_tf.training_holes import draw_hole, patch_origin
+from glcic_tf.common import random_streams
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.random_holes import draw_hole, patch_origin
+from glcic_tf.data.shards import PhotoSequence
+from glcic_tf.imaging import images
 
 _logger = logging.getLogger(__name__)
 _order_lock = threading.Lock()
@@ -154,7 +155,7 @@ def example(photos, stage, seed, number, mirror=False):
 
     Args:
         photos: a Photos.
-        stage: a schedule.Stage.
+        stage: a stages.Stage.
         seed: the run's seed.
         number: of the example, counted over the whole run.
         mirror: mirror half of the crops left to right.

@@ -4,17 +4,42 @@ Coordinates are (y, x) in px. A mask is 1 in the hole and 0 where pixels are kno
 the last bits, which differ from machine to machine, do not decide about pixels.
 """
 
+import dataclasses
 import functools
 import math
 
 import numpy as np
 
-from glcic_tf.random_streams import to_integers
-from glcic_tf.specs import HOLE_KINDS
+from glcic_tf.common.random_streams import to_integers
 
+HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form", "mixed")
 _BLOB_CELLS = 6  # side of the low-resolution random pattern that a blob is cut from
 _STROKE_VERTICES = 6
 _VERTEX_GRID = 16  # positions a pixel: coarser than the last bits of a sine, which are not the same everywhere
+
+
+@dataclasses.dataclass(frozen=True)
+class HoleSpec:
+    """What holes to draw.
+
+    Attributes:
+        kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
+            `free_form`, a blob or strokes with equal chance; `mixed`, rectangles or free form with equal chance.
+        count_min, count_max: how many rectangles or strokes.
+        min_px, max_px: each side of a rectangle, px, both ends included.
+        area_min, area_max: share of the image that a blob covers.
+        brush_min_px, brush_max_px: diameter of the brush, px.
+    """
+
+    kind: str = "rectangle"
+    count_min: int = 1
+    count_max: int = 1
+    min_px: int = 96
+    max_px: int = 128
+    area_min: float = 0.1
+    area_max: float = 0.3
+    brush_min_px: int = 12
+    brush_max_px: int = 40
 
 
 def draw_hole(rng, image_size, spec):

@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 
-from glcic_tf import storage
-from glcic_tf.errors import UserError
+from glcic_tf.common import storage
+from glcic_tf.common.errors import UserError
 
 FORMAT, VERSION = "glcic_tf shards", 1
 INDEX, TABLE, SKIPPED = "index.json", "index.bin", "skipped.jsonl"
@@ -108,8 +108,8 @@ def read_index(folder):
     path = storage.join(folder, INDEX)
     if not storage.exists(path):
         raise UserError(
-            f"{folder}: holds shards and no {INDEX}: glcic_tf.prepare has not finished; run it (or its other parts) "
-            "again until it has."
+            f"{folder}: holds shards and no {INDEX}: glcic_tf.data.prepare has not finished; run it (or its other "
+            "parts) again until it has."
         )
     content = storage.read(path, 0, _MAX_INDEX_BYTES)
     try:

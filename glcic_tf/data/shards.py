@@ -7,9 +7,9 @@ A folder of shards holds (docs/data.md has it in full):
 - `index.bin`: where each photo is, its size, checksum and mean, in columns (`shard_index.COLUMNS`), then all names.
 - `skipped.jsonl`: which files are not in the shards, and why.
 
-`glcic_tf.prepare` writes them. Reading needs neither TensorFlow nor a walk through a file: the index says at which byte
-of which shard a photo is. Index and shards come from outside: lengths are checked before anything is read, names of
-photos are labels and never paths, and a photo's checksum and size before it is decoded.
+`glcic_tf.data.prepare` writes them. Reading needs neither TensorFlow nor a walk through a file: the index says at which
+byte of which shard a photo is. Index and shards come from outside: lengths are checked before anything is read, names
+of photos are labels and never paths, and a photo's checksum and size before it is decoded.
 """
 
 import collections.abc
@@ -21,9 +21,10 @@ import zlib
 import cv2
 import numpy as np
 
-from glcic_tf import image_headers, images, storage
-from glcic_tf.errors import UserError
-from glcic_tf.shard_index import AGAIN, FORMAT, INDEX, SETTINGS, TABLE, Table, read_index, shard_name
+from glcic_tf.common import storage
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.shard_index import AGAIN, FORMAT, INDEX, SETTINGS, TABLE, Table, read_index, shard_name
+from glcic_tf.imaging import image_headers, images
 
 _AT_ONCE = 2**16  # names put together at once
 

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from glcic_tf import images, storage
-from glcic_tf.errors import UserError
-from glcic_tf.examples import Photos
-from glcic_tf.shards import PhotoSequence, Shards, is_shards
+from glcic_tf.common import storage
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.examples import Photos
+from glcic_tf.data.shards import PhotoSequence, Shards, is_shards
+from glcic_tf.imaging import images
 
 _logger = logging.getLogger(__name__)
 _MAX_FILE_BYTES = 2**30  # of a photo behind a URL

@@ -30,7 +30,7 @@ import functools
 import cv2
 import numpy as np
 
-from glcic_tf.errors import first_line
+from glcic_tf.common.errors import first_line
 
 MIN_PX = 8
 _RADIUS_PX = 3  # of the neighbourhood in OpenCV's diffusion, as in its examples

@@ -11,10 +11,14 @@ import numpy as np
 from pebble import ProcessExpired
 from tqdm import tqdm
 
-from glcic_tf import baselines, fid, files, metrics, model_methods, photo_folder, protocols, report, scripts
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.measurements import Measurements
-from glcic_tf.process_pool import process_pool
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.process_pool import process_pool
+from glcic_tf.data import sources
+from glcic_tf.evaluation import baselines, fid, metrics, protocols, report
+from glcic_tf.evaluation.measurements import Measurements
+from glcic_tf.evaluation.methods import check as check_methods
+from glcic_tf.evaluation.methods import load as load_methods
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
@@ -61,12 +65,12 @@ def evaluate(
     methods = list(dict.fromkeys(methods))
     _check(folder, output, protocol, models, methods)
     photos = protocols.find_photos(folder, (protocol.masks, output))
-    photos = photos if limit is None else photo_folder.spread(photos, limit)
+    photos = photos if limit is None else sources.spread(photos, limit)
     jobs, notes = protocols.make_jobs(photos, protocol, folder)
     with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
-        networks = model_methods.load(models, postprocess, scale, _OWN_PICTURES)
-        kept = {job.name for job in photo_folder.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
-        with scripts.quiet_start():
+        networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
+        kept = {job.name for job in sources.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
+        with cli.quiet_start():
             measurements = Measurements(fid.load_network(fid_weights) if fid_weights else None)
         workers = workers or os.cpu_count()
         _measure_all(measurements, jobs, networks, methods, workers, kept, bool(fid_weights))
@@ -75,7 +79,7 @@ def evaluate(
         if not rows:
             raise UserError(_nothing_measured(folder, protocol, len(jobs), measurements, problems))
         for line in problems:
-            scripts.say(line)
+            cli.say(line)
         means = {name: measurements.means(name) for name in names}
         notes = [*measurements.notes(protocol.size), *notes, *_circumstances(networks, methods, scale, workers)]
         pictures, extremes = measurements.gallery(names[0], gallery)
@@ -97,7 +101,7 @@ def evaluate(
 
 
 def _check(folder, output, protocol, models, methods):
-    model_methods.check(folder, output, models, methods)
+    check_methods(folder, output, models, methods)
     if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
         raise UserError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
 

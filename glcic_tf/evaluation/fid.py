@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
 
 INPUT_PX = 299  # side of the images that the network was trained on
 FEATURES = 2048  # channels of its last block, averaged over the image

@@ -2,7 +2,8 @@
 
 import collections
 
-from glcic_tf import fid, metrics, photo_folder, report, summary
+from glcic_tf.data import sources
+from glcic_tf.evaluation import bootstrap, fid, metrics, report
 
 _EXTREMES = 6  # best and worst cases in the gallery, each
 
@@ -25,7 +26,7 @@ class Measurements:
         self._failed = {}  # {message: files}
 
     def add(self, name, measured):
-        """Add what `evaluation.measure` returned for a photo; what concerns the photo itself is counted once."""
+        """Add what `evaluate.measure` returned for a photo; what concerns the photo itself is counted once."""
         first = name not in self._seen
         self._seen.add(name)
         if isinstance(measured, str):
@@ -92,17 +93,17 @@ class Measurements:
         """
         rows = self._rows_of(method)
         means = {
-            metric: summary.mean_interval([row[metric] for row in rows]) for metric in (*report.METRICS, "seconds")
+            metric: bootstrap.mean_interval([row[metric] for row in rows]) for metric in (*report.METRICS, "seconds")
         }
         if method in self._features and self._features[method].n > 1:
             distance = fid.distance(self._features["original"], self._features[method])
-            means["fid"] = summary.Mean(distance, float("nan"), float("nan"), self._features[method].n)
+            means["fid"] = bootstrap.Mean(distance, float("nan"), float("nan"), self._features[method].n)
         return means
 
     def by_area(self, method):
         """PSNR in the hole by bins of hole area, {bin: summary.Mean}."""
         rows = self._rows_of(method)
-        return summary.by_area([self.areas[row["image"]] for row in rows], [row["psnr_hole"] for row in rows])
+        return bootstrap.by_area([self.areas[row["image"]] for row in rows], [row["psnr_hole"] for row in rows])
 
     def _rows_of(self, method):
         return self.rows([method])
@@ -119,7 +120,7 @@ class Measurements:
         extremes = min(_EXTREMES, count // 4)
         best, worst = ranked[:extremes], ranked[extremes:][::-1][:extremes]
         rest = [name for name in names if name not in {*best, *worst}]
-        shown = {*best, *worst, *photo_folder.spread(rest, max(0, count - len(best) - len(worst)))}
+        shown = {*best, *worst, *sources.spread(rest, max(0, count - len(best) - len(worst)))}
         extremes = {"method": method, "best": best, "worst": worst}
         return {name: self._pictures[name] for name in sorted(shown)}, extremes
 

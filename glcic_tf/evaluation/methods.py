@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glcic_tf import baselines, files, scripts
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.evaluation import baselines
 
 _INPUTS = {"image", "mask"}
 
@@ -55,8 +56,8 @@ def load(models, postprocess=("none",), scale=1, taken=()):
             raise UserError(f"--models={path}: there is no such file or folder; check the name.")
     if not models:
         return {}
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completer import Completer
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion.completer import Completer
 
     taken, found = {*baselines.METHODS, *taken}, {}
     for path in models:
@@ -98,7 +99,7 @@ def _method(name, complete):
 
 
 def _completion(completer, scale, postprocess):
-    from glcic_tf.completer import HoleSizeWarning
+    from glcic_tf.completion.completer import HoleSizeWarning
 
     def complete(image, hole):
         with warnings.catch_warnings():

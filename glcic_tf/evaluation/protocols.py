@@ -11,11 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import files, holes, images
-from glcic_tf.errors import UserError
-from glcic_tf.metrics import SSIM_WINDOW_PX
-from glcic_tf.specs import HoleSpec
-from glcic_tf.training_holes import draw_hole
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.random_holes import HoleSpec, draw_hole
+from glcic_tf.evaluation.metrics import SSIM_WINDOW_PX
+from glcic_tf.imaging import holes, images
 
 KINDS = ("rectangle", "free_form", "files", "centre")
 _REPORT = ("metrics.json", "index.html")

@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from glcic_tf import files, folding, model_file
-from glcic_tf.errors import UserError
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.networks import folding, model_file
 
 NOTES = "glcic.json"  # the notes' name wherever a format has room for one
 

@@ -7,9 +7,9 @@ import zipfile
 
 import tensorflow as tf
 
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.networks import STRIDE
-from glcic_tf.runtimes import common
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.export import formats
+from glcic_tf.networks.networks import STRIDE
 
 SUFFIX = ".tflite"
 DTYPES = ("float32", "float16")
@@ -38,15 +38,15 @@ def export(model, output, size=SIZE, dtype="float32", fold=True, overwrite=False
         UserError: the suffix is another, `output` exists and may not be replaced or cannot be written, the size is
             none, or LiteRT has no operator for something in the network.
     """
-    common.check_dtype(dtype, DTYPES, "litert")
+    formats.check_dtype(dtype, DTYPES, "litert")
     height, width = size
     if min(size) < 1 or height * width > MAX_PIXELS:
         raise UserError(f"--size={height}x{width}: expected sides from 1 px up, of {MAX_PIXELS} px in all at most.")
-    with common.replacing_file(output, SUFFIX, overwrite) as temporary:
-        content = _convert(common.for_inference(model, fold), size, dtype)
+    with formats.replacing_file(output, SUFFIX, overwrite) as temporary:
+        content = _convert(formats.for_inference(model, fold), size, dtype)
         temporary.write_bytes(content)
         with zipfile.ZipFile(temporary, "a") as archive:  # behind the model, as LiteRT's own metadata tools do it
-            archive.writestr(common.NOTES, common.notes(metadata, dtype, fold, size=[height, width]))
+            archive.writestr(formats.NOTES, formats.notes(metadata, dtype, fold, size=[height, width]))
 
 
 def _convert(network, size, dtype):

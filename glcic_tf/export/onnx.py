@@ -1,13 +1,13 @@
 """A completion network as one ONNX file: uint8 photos of any size in and out, for ONNX Runtime and others.
 
-The graph does what the SavedModel of `glcic_tf.export` does, in the same steps.
+The graph does what the SavedModel of `glcic_tf.export.savedmodel` does, in the same steps.
 """
 
 import numpy as np
 
-from glcic_tf.networks import MARGIN_PX, STRIDE
-from glcic_tf.runtimes import common
-from glcic_tf.runtimes.onnx_graph import Graph, add_network
+from glcic_tf.export import formats
+from glcic_tf.export.onnx_graph import Graph, add_network
+from glcic_tf.networks.networks import MARGIN_PX, STRIDE
 
 SUFFIX = ".onnx"
 DTYPES = ("float32", "float16")  # ONNX Runtime has no convolution in bfloat16 on the CPU
@@ -33,12 +33,12 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
         UserError: the package `onnx` is missing, the suffix is another, `output` exists and may not be replaced or
             cannot be written, or the network has a layer that is not supported.
     """
-    common.check_dtype(dtype, DTYPES, "onnx")
-    onnx = common.optional_package("onnx", "onnx", "onnx")
-    with common.replacing_file(output, SUFFIX, overwrite) as temporary:
-        proto = build(onnx, common.for_inference(model, fold), dtype)
-        notes = common.notes(metadata, dtype, fold, {"onnx": onnx.__version__})
-        onnx.helper.set_model_props(proto, {common.NOTES: notes})
+    formats.check_dtype(dtype, DTYPES, "onnx")
+    onnx = formats.optional_package("onnx", "onnx", "onnx")
+    with formats.replacing_file(output, SUFFIX, overwrite) as temporary:
+        proto = build(onnx, formats.for_inference(model, fold), dtype)
+        notes = formats.notes(metadata, dtype, fold, {"onnx": onnx.__version__})
+        onnx.helper.set_model_props(proto, {formats.NOTES: notes})
         onnx.checker.check_model(proto, full_check=True)
         temporary.write_bytes(proto.SerializeToString())
 
@@ -62,7 +62,7 @@ def build(onnx, network, dtype="float32"):
 
 
 def _add_completion(graph, network, dtype):
-    """Append all between the inputs `image` and `mask` and the output `completed`; see `glcic_tf.export._complete`."""
+    """Append all between the inputs `image` and `mask` and the output `completed`; see `savedmodel._complete`."""
     add, types = graph.add, graph.onnx.TensorProto
     size = add("Shape", "image")
     height, width = (add("Gather", size, axis) for axis in (1, 2))

@@ -6,7 +6,7 @@ ONNX's convolutions want [batch, channels, height, width], Keras' tensors are [b
 import numpy as np
 from keras import activations, layers
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 OPSET = 18  # the first whose reductions all take their axes as an input; ONNX Runtime from 1.14 on has it
 _AXIS = {0: 0, 1: 2, 2: 3, 3: 1}  # of [batch, height, width, channels] -> of [batch, channels, height, width]

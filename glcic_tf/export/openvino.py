@@ -2,10 +2,10 @@
 
 from xml.etree import ElementTree
 
-from glcic_tf import files
-from glcic_tf.errors import UserError
-from glcic_tf.runtimes import common
-from glcic_tf.runtimes import onnx as onnx_format
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.export import formats
+from glcic_tf.export import onnx as onnx_format
 
 DTYPES = ("float32", "bfloat16", "float16")
 XML, BIN = "model.xml", "model.bin"
@@ -14,7 +14,7 @@ XML, BIN = "model.xml", "model.bin"
 def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=None):
     """Write a completion network as a folder with `model.xml` and `model.bin`, which appears when it is complete.
 
-    Inputs and output are those of `glcic_tf.runtimes.onnx.export`, of whose graph it is a translation: it runs faster
+    Inputs and output are those of `glcic_tf.export.onnx.export`, of whose graph it is a translation: it runs faster
     than OpenVINO's translation of the TensorFlow graph. The folder holds `glcic.json`, too: how it was made.
 
     Args:
@@ -31,22 +31,22 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
         UserError: the packages `openvino` or `onnx` are missing, `output` exists and may not be replaced or cannot be
             written, or the network has a layer that is not supported.
     """
-    common.check_dtype(dtype, DTYPES, "openvino")
-    openvino, onnx = (common.optional_package(name, name, "openvino") for name in ("openvino", "onnx"))
-    transformations = common.optional_package("openvino._offline_transformations", "openvino", "openvino")
+    formats.check_dtype(dtype, DTYPES, "openvino")
+    openvino, onnx = (formats.optional_package(name, name, "openvino") for name in ("openvino", "onnx"))
+    transformations = formats.optional_package("openvino._offline_transformations", "openvino", "openvino")
     if str(output).lower().endswith((".xml", ".bin")):
         raise UserError(f"{output}: expected the name of a folder, which will hold {XML} and {BIN}; leave the suffix.")
-    members = {XML, BIN, common.NOTES}
+    members = {XML, BIN, formats.NOTES}
     with files.replacing_folder(output, overwrite, "an OpenVINO model", XML, members) as temporary:
-        proto = onnx_format.build(onnx, common.for_inference(model, fold))
+        proto = onnx_format.build(onnx, formats.for_inference(model, fold))
         # What openvino.convert_model does, but for the message that it sends to its maker's server.
         converted = openvino.Core().read_model(proto.SerializeToString())
         transformations.apply_moc_transformations(converted, cf=True)
         openvino.save_model(converted, temporary / XML, compress_to_fp16=dtype == "float16")
         if dtype != "bfloat16":
             _keep_float32(temporary / XML)
-        notes = common.notes(metadata, dtype, fold, {"onnx": onnx.__version__, "openvino": openvino.__version__})
-        (temporary / common.NOTES).write_text(notes, encoding="utf-8")
+        notes = formats.notes(metadata, dtype, fold, {"onnx": onnx.__version__, "openvino": openvino.__version__})
+        (temporary / formats.NOTES).write_text(notes, encoding="utf-8")
 
 
 def _keep_float32(path):

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import files, folding, model_file
-from glcic_tf.errors import first_line
-from glcic_tf.networks import MARGIN_PX, STRIDE
+from glcic_tf.common import files
+from glcic_tf.common.errors import first_line
+from glcic_tf.networks import folding, model_file
+from glcic_tf.networks.networks import MARGIN_PX, STRIDE
 
 SIGNATURE = "serving_default"  # what TensorFlow Serving calls unless told otherwise
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

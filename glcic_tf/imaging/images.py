@@ -14,9 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import files, image_headers
-from glcic_tf.errors import UserError
-from glcic_tf.image_headers import Metadata
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import image_headers
+from glcic_tf.imaging.image_headers import Metadata
 
 # Every failure is raised as a UserError; OpenCV's own report of the same on stderr would only double it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

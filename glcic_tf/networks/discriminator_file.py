@@ -6,8 +6,8 @@ numbers come from the file.
 
 import inspect
 
-from glcic_tf import model_file, networks
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks import model_file, networks
 
 _ARGUMENTS = "arguments"  # in the notes
 _EXPECTED = set(inspect.signature(networks.context_discriminator).parameters) - {"synchronized", "dtype"}

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from glcic_tf.batch_norm import SyncBatchNormalization, as_keras_own
+from glcic_tf.networks.batch_norm import SyncBatchNormalization, as_keras_own
 
 _HIDDEN = re.compile(r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])")  # all up to conv16
 

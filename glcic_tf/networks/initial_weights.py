@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from glcic_tf import random_streams
+from glcic_tf.common import random_streams
 
 _CONSTANTS = {"bias": 0.0, "beta": 0.0, "moving_mean": 0.0, "gamma": 1.0, "moving_variance": 1.0}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from glcic_tf import files
-from glcic_tf.batch_norm import as_keras_own
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks.batch_norm import as_keras_own
 
 MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
 _MAX_JSON_BYTES = 2**22

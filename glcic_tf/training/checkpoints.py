@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from glcic_tf import precision
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.training import optimizers
 
 _logger = logging.getLogger(__name__)
 _PREFIX = "ckpt-"
@@ -118,8 +118,8 @@ def parts(state):
         found["discriminator"] = _named(state.discriminator.variables)
     for name, optimizer in state.optimizers().items():
         # The first part of the path counts the optimisers that the process has made.
-        found[name] = _named(precision.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
-        scale = precision.loss_scale_variables(optimizer)
+        found[name] = _named(optimizers.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
+        scale = optimizers.loss_scale_variables(optimizer)
         if scale:
             found[f"{name}_loss_scale"] = {key: variable.value for key, variable in scale.items()}
     return found

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
 
 _EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 _JOBS = ("chief", "worker")

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from glcic_tf import cluster
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.training import cluster
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 

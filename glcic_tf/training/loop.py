@@ -10,10 +10,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from glcic_tf import data, devices, photo_folder, schedule, signals, steps, storage
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.monitor import Monitor, Validation, Window
-from glcic_tf.run import Run
+from glcic_tf.common import signals, storage
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.data import sources
+from glcic_tf.data.dataset import batches
+from glcic_tf.training import devices, steps
+from glcic_tf.training.monitor import Monitor, Validation, Window
+from glcic_tf.training.run import Run
+from glcic_tf.training.stages import check_replicas, resolve
 
 _logger = logging.getLogger(__name__)
 _deterministic = False  # TensorFlow cannot be told to forget it again
@@ -40,9 +44,9 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
     """
     if storage.is_remote(workdir):
         raise UserError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
-    schedule.check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)
+    check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)
     if strategy_name == "tpu" and config.precision == "mixed_float16":
         raise UserError("config.precision=mixed_float16: TPUs have no float16; use mixed_bfloat16.")
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
@@ -66,7 +70,7 @@ def _train(run, data_dir, phase, val_dir):
         global _deterministic
         _deterministic = True
         tf.config.experimental.enable_op_determinism()
-    photos, val_photos = photo_folder.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    photos, val_photos = sources.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
     run.prepare(photos, todo[0])
     with signals.stop_on_signals() as stopped, _monitor(run, todo) as monitor:
         for stage in todo:
@@ -81,7 +85,7 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
     config, state, chief = run.config, run.state, run.cluster.is_chief
     run.enter(stage)
     dataset = run.strategy.distribute_datasets_from_function(
-        lambda context: data.batches(
+        lambda context: batches(
             photos,
             stage,
             config.seed,

@@ -5,7 +5,7 @@ The mean over the examples is taken by the training step, which knows the global
 
 import tensorflow as tf
 
-from glcic_tf.specs import ADVERSARIAL_FORMS
+from glcic_tf.training.settings import ADVERSARIAL_FORMS
 
 
 def completion_loss(completed, images, mask, known_weight=0.0):

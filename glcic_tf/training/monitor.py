@@ -11,9 +11,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from glcic_tf import geometry, images, metrics, pictures, precision, random_streams
-from glcic_tf.errors import UserError
-from glcic_tf.training_holes import draw_hole
+from glcic_tf.common import random_streams
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.random_holes import draw_hole
+from glcic_tf.evaluation import metrics
+from glcic_tf.imaging import images, pictures
+from glcic_tf.training import optimizers, patches
 
 _logger = logging.getLogger(__name__)
 
@@ -99,7 +102,9 @@ class Window:
         """Means over the steps so far, learning rates, loss scale and speed, by name."""
         values = {name: total / self.steps for name, total in self.totals.items()}
         for name, optimizer in state.optimizers().items():
-            values[name.replace("optimizer", "learning_rate")] = float(precision.inner(optimizer).learning_rate.numpy())
+            values[name.replace("optimizer", "learning_rate")] = float(
+                optimizers.inner(optimizer).learning_rate.numpy()
+            )
         if state.loss_scale() is not None:
             values["loss_scale"] = state.loss_scale()
         values["images_per_second"] = self.steps * stage.batch_size / self.seconds
@@ -138,7 +143,7 @@ class Validation:
         @tf.function(autograph=False)
         def complete(image, mask):
             completed = state.completion({"image": image, "mask": mask}, training=False)
-            return geometry.composite(completed, image, mask)
+            return patches.composite(completed, image, mask)
 
         self._network = complete
 

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from glcic_tf.specs import OPTIMIZERS
+from glcic_tf.training.settings import OPTIMIZERS
 
 MIN_LOSS_SCALE = 1.0
 

@@ -12,20 +12,14 @@ import time
 import keras
 import numpy as np
 
-from glcic_tf import (
-    cluster,
-    discriminator_file,
-    export,
-    files,
-    model_file,
-    networks,
-    photo_folder,
-    precision,
-    schedule,
-    train_state,
-)
-from glcic_tf.checkpoints import Checkpoints
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.data import sources
+from glcic_tf.export import savedmodel
+from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.training import cluster, optimizers, train_state
+from glcic_tf.training.checkpoints import Checkpoints
+from glcic_tf.training.stages import PHASES, contradictions, to_dict
 
 _logger = logging.getLogger(__name__)
 _SHARED_FOLDER_SECONDS = 120.0  # within which a network disk shows on all machines what one of them wrote
@@ -37,7 +31,7 @@ class Run:
     def __init__(self, config, stages, strategy, workdir):
         self.config, self.stages, self.strategy, self.workdir = config, stages, strategy, workdir
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints_kept)
-        self.resolved = schedule.to_dict(config)
+        self.resolved = to_dict(config)
         self.cluster = cluster.Cluster(strategy)
         self.state = None
         self._find_checkpoint()
@@ -80,7 +74,7 @@ class Run:
             raise UserError(f"--strategy=multi_worker: worker {others[0]} of {self.cluster.workers} {problem}.")
 
     def _check_config(self):
-        found = schedule.contradictions(self.meta["config"], self.resolved, self.step)
+        found = contradictions(self.meta["config"], self.resolved, self.step)
         if found:
             shown = "; ".join(f"config.{field} was {then!r}, is {now!r}" for field, then, now in found[:5])
             more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
@@ -94,8 +88,8 @@ class Run:
         left = [stage for stage in self.stages if stage.end > self.step]
         if phase == "all":
             return left
-        if phase not in schedule.PHASES:
-            raise UserError(f"--phase={phase}: expected one of {', '.join(schedule.PHASES)} or all.")
+        if phase not in PHASES:
+            raise UserError(f"--phase={phase}: expected one of {', '.join(PHASES)} or all.")
         if not any(stage.phase == phase for stage in self.stages):
             raise UserError(f"--phase={phase}: the config has no stage of this phase.")
         if phase not in [stage.phase for stage in left]:
@@ -123,7 +117,7 @@ class Run:
         """Make the state: from the newest checkpoint, from a model file, or from random weights."""
         source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
         network = self.latest[1].get("network") if self.latest else self._network_of(source)
-        fingerprint = photo_folder.fingerprint(photos.paths)
+        fingerprint = sources.fingerprint(photos.paths)
         found = self.cluster.exchange([int(fingerprint[:12], 16)])[:, 0]
         self._check_equal(found, "finds other photos in --data_dir; give all workers the same photos")
         mean_pixel = self._mean_pixel(photos, source)
@@ -154,7 +148,7 @@ class Run:
 
         Args:
             mean_pixel: RGB in [0, 1].
-            photos, fingerprint: how many photos there are, and what `photo_folder.fingerprint` says of them.
+            photos, fingerprint: how many photos there are, and what `sources.fingerprint` says of them.
             network: dict of `networks.completion_arguments`, where C is like that of a model file; else None.
         """
         self._write_json("config.json", self.resolved)
@@ -210,7 +204,7 @@ class Run:
                 ) from error
         mean = (0.0, 0.0, 0.0)
         if self.cluster.is_chief:
-            mean = photo_folder.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
+            mean = sources.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
         mean = tuple(self.cluster.exchange(mean)[0].tolist())
         _logger.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
         return mean
@@ -227,7 +221,7 @@ class Run:
             raise UserError(f"step {bad_step + 1}: the loss is not a finite number. {self._last_good()}")
         if bad_step >= 0:
             self.check_weights()  # an overflow on the way forward also gets into the batch statistics
-        if scale is not None and scale < precision.MIN_LOSS_SCALE:
+        if scale is not None and scale < optimizers.MIN_LOSS_SCALE:
             raise UserError(
                 f"step {self.step}: the loss scale fell to {scale:g}, the loss overflows. {self._last_good()}"
             )
@@ -269,5 +263,5 @@ class Run:
         _logger.info("wrote %s", path)
         if stage is self.stages[-1]:
             path = self.workdir / "savedmodel"
-            export.savedmodel(self.state.completion, path, overwrite=True, metadata=metadata)
+            savedmodel.savedmodel(self.state.completion, path, overwrite=True, metadata=metadata)
             _logger.info("wrote %s", path)

@@ -1,37 +1,11 @@
-"""The names and settings that a config may use, as plain data: no TensorFlow, so that every part can import them."""
+"""The names and settings that a stage may use, as plain data: no TensorFlow, so that every part can import them."""
 
 import dataclasses
 
-HOLE_KINDS = ("rectangle", "blob", "stroke", "free_form", "mixed")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-WEIGHT_SOURCES = ("torch7", "glcic_pytorch", "mmagic")  # programs whose published weights can be converted
 ADVERSARIAL_FORMS = ("minimax", "non_saturating")
-
-
-@dataclasses.dataclass(frozen=True)
-class HoleSpec:
-    """What holes to draw.
-
-    Attributes:
-        kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
-            `free_form`, a blob or strokes with equal chance; `mixed`, rectangles or free form with equal chance.
-        count_min, count_max: how many rectangles or strokes.
-        min_px, max_px: each side of a rectangle, px, both ends included.
-        area_min, area_max: share of the image that a blob covers.
-        brush_min_px, brush_max_px: diameter of the brush, px.
-    """
-
-    kind: str = "rectangle"
-    count_min: int = 1
-    count_max: int = 1
-    min_px: int = 96
-    max_px: int = 128
-    area_min: float = 0.1
-    area_max: float = 0.3
-    brush_min_px: int = 12
-    brush_max_px: int = 40
 
 
 @dataclasses.dataclass(frozen=True)

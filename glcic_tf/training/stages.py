@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.specs import ADVERSARIAL_FORMS, HOLE_KINDS, OPTIMIZERS, POLICIES, SCHEDULES, HoleSpec, OptimizerSpec
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.data.random_holes import HOLE_KINDS, HoleSpec
+from glcic_tf.training.settings import ADVERSARIAL_FORMS, OPTIMIZERS, POLICIES, SCHEDULES, OptimizerSpec
 
 PHASES = ("completion", "discriminator", "joint")
 # Fields that say how it runs and what is kept and shown, not what is trained: a resumed run may change them.

@@ -11,7 +11,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from glcic_tf import geometry, losses, precision
+from glcic_tf.training import losses, optimizers, patches
 
 METRICS = {
     "completion": ("completion_loss", "known_loss"),
@@ -34,7 +34,7 @@ def completion_step(state, stage, batch, known_weight, accumulate_steps=1):
     sums = _Sums()
     for part in sums.parts(batch, accumulate_steps):
         sums.add(*_completion_gradients(state, stage, part, _forward(state, part), known_weight))
-    precision.apply_gradients(state.completion_optimizer, sums.gradients, state.completion.trainable_variables)
+    optimizers.apply_gradients(state.completion_optimizer, sums.gradients, state.completion.trainable_variables)
     return sums.metrics
 
 
@@ -46,10 +46,10 @@ def discriminator_step(state, stage, batch, known_weight, accumulate_steps=1):
         images, mask = _inputs(part)
         completed = state.completion({"image": images, "mask": mask}, training=False)
         _, values = losses.completion_loss(completed, images, mask)
-        fakes = geometry.composite(completed, images, mask)
+        fakes = patches.composite(completed, images, mask)
         gradients, metrics = _discriminator_gradients(state, stage, part, images, fakes)
         sums.add(gradients, {"completion_loss": share(values["hole"]), **metrics})
-    precision.apply_gradients(state.discriminator_optimizer, sums.gradients, state.discriminator.trainable_variables)
+    optimizers.apply_gradients(state.discriminator_optimizer, sums.gradients, state.discriminator.trainable_variables)
     return sums.metrics
 
 
@@ -66,12 +66,12 @@ def joint_step(state, stage, batch, known_weight, accumulate_steps=1):
         with contextlib.nullcontext() if one_pass else keras.StatelessScope():  # this scope drops what C assigns
             forward = _forward(state, part, adversarial=True)
         of_d.add(*_discriminator_gradients(state, stage, part, forward.images, tf.stop_gradient(forward.fakes)))
-    precision.apply_gradients(state.discriminator_optimizer, of_d.gradients, state.discriminator.trainable_variables)
+    optimizers.apply_gradients(state.discriminator_optimizer, of_d.gradients, state.discriminator.trainable_variables)
     for part in of_c.parts(batch, accumulate_steps, after=of_d):
         if not one_pass:
             forward = _forward(state, part, adversarial=True)
         of_c.add(*_completion_gradients(state, stage, part, forward, known_weight))
-    precision.apply_gradients(state.completion_optimizer, of_c.gradients, state.completion.trainable_variables)
+    optimizers.apply_gradients(state.completion_optimizer, of_c.gradients, state.completion.trainable_variables)
     return of_c.metrics | of_d.metrics
 
 
@@ -116,7 +116,7 @@ def _forward(state, batch, adversarial=False):
     images, mask = _inputs(batch)
     with tf.GradientTape() as tape:
         completed = state.completion({"image": images, "mask": mask}, training=True)
-        fakes = geometry.composite(completed, images, mask) if adversarial else None
+        fakes = patches.composite(completed, images, mask) if adversarial else None
     return _Forward(tape, images, mask, completed, fakes)
 
 
@@ -175,7 +175,7 @@ def _discriminate(state, stage, images, origin, with_gradients=False):
 
     `with_gradients`: return the logits and those of their sum with respect to D's inputs, a list, as R1 needs them.
     """
-    inputs = {"image": images, "patch": geometry.local_patch(images, origin, stage.patch_size)}
+    inputs = {"image": images, "patch": patches.local_patch(images, origin, stage.patch_size)}
     inputs = {i.name: inputs[i.name] for i in state.discriminator.inputs}
     if not with_gradients:
         return state.discriminator(inputs, training=True)
@@ -243,8 +243,8 @@ def make_advance(state, stage, jit_compile=False):
         for name, optimizer in state.optimizers().items():
             if name == "completion_optimizer" and stage.phase == "discriminator":
                 continue
-            rate = precision.learning_rate(specs[name], state.step - stage.start, stage.steps)
-            precision.inner(optimizer).learning_rate.assign(rate)
+            rate = optimizers.learning_rate(specs[name], state.step - stage.start, stage.steps)
+            optimizers.inner(optimizer).learning_rate.assign(rate)
 
     def advance(batch, results):
         totals, bad_step = results

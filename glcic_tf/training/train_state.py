@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from glcic_tf import initial_weights, model_file, networks, precision
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.networks import initial_weights, model_file, networks
+from glcic_tf.training.optimizers import carry_over, inner, loss_scale_variables, make_optimizer
 
 
 class TrainState:
@@ -92,9 +93,9 @@ class TrainState:
         return network
 
     def _optimizer(self, spec, variables, old):
-        new = precision.make_optimizer(spec, self.config.precision, variables)
-        if old is not None and type(precision.inner(old)) is type(precision.inner(new)):
-            precision.carry_over(old, new)
+        new = make_optimizer(spec, self.config.precision, variables)
+        if old is not None and type(inner(old)) is type(inner(new)):
+            carry_over(old, new)
         return new
 
     def optimizers(self):
@@ -107,7 +108,7 @@ class TrainState:
 
     def loss_scale(self):
         """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
-        scales = [precision.loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
+        scales = [loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
         return min((float(s.numpy()) for s in scales if s is not None), default=None)
 
 

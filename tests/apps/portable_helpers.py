@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glcic_tf import photo_folder, schedule
-from glcic_tf.portable import __main__ as command
-from glcic_tf.portable import bundle as bundle_module
-from glcic_tf.portable import feed, pjrt, state_files
+from glcic_tf.apps.portable import __main__ as command
+from glcic_tf.apps.portable import bundle as bundle_module
+from glcic_tf.apps.portable import feed, pjrt, state_files
+from glcic_tf.data import sources
+from glcic_tf.training import stages
 
 STEPS, PER_CALL, MIRROR = 5, 2, True
 KERNEL = (2, 2, 3, 1)
@@ -98,7 +99,7 @@ def bundle(tmp_path_factory, config, photos, _compile_once):
     firsts = [{"draw": 3}, {"constant": 0}, {"draw": 1}, {"constant": 0}]
     fresh = [["completion_optimizer"], ["discriminator"], ["completion_optimizer"]]  # as if another one came
     entries = []
-    for stage in schedule.resolve(config):
+    for stage in stages.resolve(config):
         content = toy_program(stage)
         (folder / "programs" / f"{stage.name}.hlo").write_bytes(content)
         dtypes = ["float32", "int64", "float32", "float32"]
@@ -122,10 +123,10 @@ def bundle(tmp_path_factory, config, photos, _compile_once):
         {
             "format": bundle_module.FORMAT,
             "made_with": {},
-            "config": schedule.to_dict(config),
+            "config": stages.to_dict(config),
             "mean_pixel": [0.4, 0.5, 0.6],
             "photos": 12,
-            "fingerprint": photo_folder.fingerprint(sorted(photos.iterdir())),
+            "fingerprint": sources.fingerprint(sorted(photos.iterdir())),
             "validation": "held_out",
             "steps_per_call": PER_CALL,
             "state": None,

@@ -10,9 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import images, protocols
+from glcic_tf.evaluation import protocols
+from glcic_tf.imaging import images
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROTOCOL = protocols.Protocol("rectangle", 32, 10, 14)
 
 
@@ -28,7 +29,7 @@ def make_photos(folder, count, size=(40, 36)):
 @contextlib.contextmanager
 def serving(study, *flags):
     """A server process on a free port; it is killed at the end, as by a power cut."""
-    command = [sys.executable, "-m", "glcic_tf.study", "serve", f"--study={study}", "--port=0", *flags]
+    command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={study}", "--port=0", *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()

@@ -15,21 +15,23 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from glcic_tf import holes, images, listening, model_file
-from glcic_tf.app import photo as photo_module
-from glcic_tf.app import server
-from glcic_tf.app.folder import Folder
-from glcic_tf.app.models import Models
-from glcic_tf.app.photo import Photo, read_painted
-from glcic_tf.app.photos import Photos
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
+from glcic_tf.apps import listening
+from glcic_tf.apps.page import page_server
+from glcic_tf.apps.page import painted_photo as photo_module
+from glcic_tf.apps.page.models import Models
+from glcic_tf.apps.page.open_photos import Photos
+from glcic_tf.apps.page.painted_photo import Photo, read_painted
+from glcic_tf.apps.page.temporary_files import Folder
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import holes, images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 # Gradio asks pandas for an option that newer ones no longer need.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
 
 HEIGHT, WIDTH = 31, 42
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def address(models, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, listening.listen("127.0.0.1", 0) as listener:
         for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):
             patch.setenv(name, "")
-        running = server.server(server.app(models, tmp_path_factory.mktemp("temporary"), 1, 1, 4))
+        running = page_server.server(page_server.app(models, tmp_path_factory.mktemp("temporary"), 1, 1, 4))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listening.url("127.0.0.1", listener).rstrip("/")
@@ -251,7 +253,7 @@ def test_a_port_that_is_taken_is_one_line():
     with listening.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"--host=127\.0\.0\.1, --port={port}: cannot be listened on \(.*in use"):
-            server.serve(port=port)
+            page_server.serve(port=port)
 
 
 def test_models_by_name(model, models, tmp_path):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import skimage
 
-from glcic_tf import demo, images, model_file, pictures
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
+from glcic_tf.apps import demo
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images, pictures
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 from study_helpers import PROTOCOL, make_photos
 
-from glcic_tf import baselines, images, model_file, protocols
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
-from glcic_tf.study import manifest
-from glcic_tf.study.prepare import prepare
+from glcic_tf.apps.study import manifest
+from glcic_tf.apps.study.picture_set import prepare
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import baselines, protocols
+from glcic_tf.imaging import images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 METHODS = ("telea", "mean_colour")
 

@@ -21,22 +21,13 @@ import pytest
 import tensorflow as tf
 
 import train as train_script
-from glcic_tf import (
-    checkpoints,
-    config_file,
-    data,
-    examples,
-    model_file,
-    networks,
-    photo_folder,
-    schedule,
-    steps,
-    train_state,
-    trainer,
-)
-from glcic_tf.errors import UserError
-from glcic_tf.portable import export, pjrt, restore, run, state_files
-from glcic_tf.portable.bundle import Bundle
+from glcic_tf.apps.portable import export_bundle, pjrt, restore, run_bundle, state_files
+from glcic_tf.apps.portable.bundle import Bundle
+from glcic_tf.common import config_file
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import dataset, examples, sources
+from glcic_tf.networks import model_file, networks
+from glcic_tf.training import checkpoints, loop, stages, steps, train_state
 
 ROOT = Path(train_script.__file__).parent
 STEPS, PER_CALL = 20, 8
@@ -75,7 +66,7 @@ class Forbid:
             raise AssertionError(f"{name} was imported")
 
 sys.meta_path.insert(0, Forbid())
-runpy.run_module("glcic_tf.portable", run_name="__main__")
+runpy.run_module("glcic_tf.apps.portable", run_name="__main__")
 """
 
 
@@ -120,7 +111,16 @@ def bundle(tmp_path_factory, photos, config_path):
     """A bundle of a run that starts anew, as the command writes it."""
 
     def make(folder):
-        command = [sys.executable, "-m", "glcic_tf.portable", "export", "--config", config_path, "--data_dir", photos]
+        command = [
+            sys.executable,
+            "-m",
+            "glcic_tf.apps.portable",
+            "export",
+            "--config",
+            config_path,
+            "--data_dir",
+            photos,
+        ]
         command += ["--workdir", folder / "run", "--output", folder / "bundle", f"--steps_per_call={PER_CALL}"]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
@@ -144,7 +144,7 @@ def finished(tmp_path_factory, photos, bundle):
 
 
 def train(bundle, photos, output, **options):
-    return run.run(bundle, photos, output, log_every_steps=5, **options)
+    return run_bundle.run(bundle, photos, output, log_every_steps=5, **options)
 
 
 def newest(output):
@@ -152,7 +152,7 @@ def newest(output):
 
 
 def flat(state):
-    return {name: variable.numpy() for name, variable in export._flat(state).items()}
+    return {name: variable.numpy() for name, variable in export_bundle._flat(state).items()}
 
 
 def call(program, entry, arrays, batches, n):
@@ -195,17 +195,17 @@ def entry_of(bundle, phase):
     return opened, stage, opened.manifest["stages"][opened.stages.index(stage)]
 
 
-@pytest.mark.parametrize("phase", schedule.PHASES)
+@pytest.mark.parametrize("phase", stages.PHASES)
 def test_each_of_20_float32_steps_equals_that_of_train_py(phase, bundle, config, photos):
     opened, stage, entry = entry_of(bundle, phase)
-    assert stage == next(s for s in schedule.resolve(config) if s.phase == phase)
+    assert stage == next(s for s in stages.resolve(config) if s.phase == phase)
     program = pjrt.Program(opened.program(entry), phase)
-    train_photos, _ = photo_folder.find(config, photos, None, stage.batch_size)
+    train_photos, _ = sources.find(config, photos, None, stage.batch_size)
     state = train_state.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
     state.enter(stage)
     state.step.assign(stage.start)
     loop = steps.make_loop(state, stage, time_input=False)  # refused where a test before made ops deterministic
-    iterator = iter(data.batches(train_photos, stage, config.seed, stage.start, config.data.mirror))
+    iterator = iter(dataset.batches(train_photos, stage, config.seed, stage.start, config.data.mirror))
     for step in range(stage.start, stage.end):
         batch = examples.batch(train_photos, stage, config.seed, step, config.data.mirror)
         results, after = call(program, entry, flat(state), [batch] * PER_CALL, 1)
@@ -245,7 +245,7 @@ def small_networks(monkeypatch):
 
 @pytest.fixture
 def double_precision(monkeypatch):
-    monkeypatch.setattr(schedule, "POLICIES", ("float64",))
+    monkeypatch.setattr(stages, "POLICIES", ("float64",))
     keras.config.set_floatx("float64")
     yield
     keras.config.set_floatx("float32")
@@ -256,15 +256,15 @@ def test_60_float64_steps_through_all_phases_equal_those_of_train_py(config, pho
     config = config.copy_and_resolve_references()
     config.precision, config.discriminator.use_global = "float64", False
     config.r1_gamma = 1.0
-    export.export(config, photos, tmp_path / "run", tmp_path / "bundle", steps_per_call=PER_CALL)
-    train_photos, _ = photo_folder.find(config, photos, None, config.batch_size)
+    export_bundle.export(config, photos, tmp_path / "run", tmp_path / "bundle", steps_per_call=PER_CALL)
+    train_photos, _ = sources.find(config, photos, None, config.batch_size)
     state = train_state.TrainState(config, MEAN_PIXEL, tf.distribute.get_strategy())
-    for stage in schedule.resolve(config):
+    for stage in stages.resolve(config):
         out = tmp_path / "out"
-        assert run.run(tmp_path / "bundle", photos, out, stage.phase, log_every_steps=1)
+        assert run_bundle.run(tmp_path / "bundle", photos, out, stage.phase, log_every_steps=1)
         state.enter(stage)
         loop = steps.make_loop(state, stage, time_input=False)  # refused where a test before made ops deterministic
-        iterator = iter(data.batches(train_photos, stage, config.seed, stage.start, config.data.mirror))
+        iterator = iter(dataset.batches(train_photos, stage, config.seed, stage.start, config.data.mirror))
         logged = [line for line in lines(out) if line["stage"] == stage.name]
         assert [line["step"] for line in logged] == [stage.start + n for n in (8, 16, 20)]
         for line, n in zip(logged, (8, 8, 4), strict=True):
@@ -283,8 +283,8 @@ def test_60_float64_steps_through_all_phases_equal_those_of_train_py(config, pho
 @pytest.mark.usefixtures("small_networks")
 def test_a_step_in_16_bit_is_as_near_to_32_bit_as_that_of_train_py(config, photos, tmp_path):
     """TensorFlow rounds between any two operations, XLA between those that it does not fuse: each has its own noise."""
-    stage = schedule.resolve(config)[-1]
-    train_photos, _ = photo_folder.find(config, photos, None, stage.batch_size)
+    stage = stages.resolve(config)[-1]
+    train_photos, _ = sources.find(config, photos, None, stage.batch_size)
     batch = examples.batch(train_photos, stage, config.seed, stage.start, config.data.mirror)
     (tmp_path / "programs").mkdir()
 
@@ -295,7 +295,7 @@ def test_a_step_in_16_bit_is_as_near_to_32_bit_as_that_of_train_py(config, photo
         state.enter(stage)
         state.step.assign(stage.start)
         before = flat(state)
-        entry = export._entry(state, stage, [], 1, tmp_path) if policy != "float32" else None
+        entry = export_bundle._entry(state, stage, [], 1, tmp_path) if policy != "float32" else None
         advance, start = steps.make_advance(state, stage)
         metrics = steps.means(advance({name: tf.constant(value) for name, value in batch.items()}, start()), 1)
         return entry, before, {name: value.numpy() for name, value in metrics.items()}, flat(state)
@@ -321,13 +321,13 @@ def test_a_step_in_16_bit_is_as_near_to_32_bit_as_that_of_train_py(config, photo
 
 def assert_first_values(entry, fresh):
     for variable in entry["variables"]:
-        name, value = variable["name"], run._first_value(variable)
+        name, value = variable["name"], run_bundle._first_value(variable)
         assert [list(value.shape), str(value.dtype)] == [variable["shape"], variable["dtype"]], name
         if name != "step" and not name.endswith("/learning_rate"):  # these are set anyway
             np.testing.assert_array_equal(value, fresh[name], err_msg=name)
 
 
-@pytest.mark.parametrize("phase", schedule.PHASES)
+@pytest.mark.parametrize("phase", stages.PHASES)
 def test_a_bundle_without_a_state_begins_as_train_py_does(phase, bundle, config):
     opened, stage, entry = entry_of(bundle, phase)
     assert opened.manifest["state"] is None and not (bundle / "state").exists()
@@ -347,7 +347,7 @@ def test_a_bundle_without_a_state_begins_as_train_py_does(phase, bundle, config)
 def run_alone(bundle, photos, output, *flags, killed_at_file=0):
     """Run the command in a process that cannot import TensorFlow; the k-th file of a state that it writes kills it."""
     killer = f"""
-import glcic_tf.portable.state_files as state_files, os, signal
+import glcic_tf.apps.portable.state_files as state_files, os, signal
 real, written = state_files._checksum, []
 def checksum(path):
     written.append(path)
@@ -417,7 +417,7 @@ def test_import_and_export_lose_nothing_and_train_py_goes_on(bundle, config, pho
     out, imported, again = (tmp_path / name for name in ("out", "imported", "again"))
     assert not train(bundle, photos, out, steps=STEPS + 17)
     arrays, _ = newest(out)
-    command = [sys.executable, "-m", "glcic_tf.portable", "import", f"--state={out}", f"--workdir={imported}"]
+    command = [sys.executable, "-m", "glcic_tf.apps.portable", "import", f"--state={out}", f"--workdir={imported}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and result.stdout == f"{imported}: is at step {STEPS + 17}\n", result.stderr
     stored, meta = checkpoint(imported)
@@ -430,9 +430,9 @@ def test_import_and_export_lose_nothing_and_train_py_goes_on(bundle, config, pho
 
     # Its bundle has the state, and what comes back of it is the same again.
     monkeypatch.setattr(
-        export, "_entry", lambda state, stage, fresh, *_: {"variables": [], "stage": {}, "fresh": fresh}
+        export_bundle, "_entry", lambda state, stage, fresh, *_: {"variables": [], "stage": {}, "fresh": fresh}
     )
-    export.export(config, photos, imported, tmp_path / "bundle")
+    export_bundle.export(config, photos, imported, tmp_path / "bundle")
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["stages"][0]["fresh"] == []
     exported, position = state_files.load(tmp_path / "bundle" / "state")
     assert_same(exported, arrays)
@@ -441,7 +441,7 @@ def test_import_and_export_lose_nothing_and_train_py_goes_on(bundle, config, pho
     assert checkpoint(again)[1] == meta
 
     # train.py and JAX go on alike.
-    assert trainer.train(config, photos, again, phase="discriminator")
+    assert loop.train(config, photos, again, phase="discriminator")
     assert train(bundle, photos, tmp_path / "jax", state=tmp_path / "bundle" / "state", phase="discriminator")
     stored, _ = checkpoint(again)
     assert stored.pop("step") == 2 * STEPS
@@ -453,13 +453,13 @@ def test_import_and_export_lose_nothing_and_train_py_goes_on(bundle, config, pho
     with pytest.raises(UserError, match=f"--workdir={again}: is at step 40 already, the state at 37"):
         restore.restore(out, again)
     with pytest.raises(UserError, match="bundle: exists already; add --overwrite"):
-        export.export(config, photos, again, tmp_path / "bundle")
+        export_bundle.export(config, photos, again, tmp_path / "bundle")
     with pytest.raises(UserError, match="there is nothing left to train: step 40 of 60"):
-        export.export(config, photos, again, tmp_path / "other", phase="discriminator")
+        export_bundle.export(config, photos, again, tmp_path / "other", phase="discriminator")
     changed = config.copy_and_resolve_references()
     changed.width = 1 / 8
     with pytest.raises(UserError, match=r"another config: config\.width was 0\.0625, is 0\.125"):
-        export.export(changed, photos, again, tmp_path / "other")
+        export_bundle.export(changed, photos, again, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -474,9 +474,9 @@ def test_a_finished_run_comes_back_with_all_its_parts(photos, config, tmp_path, 
         "discriminator_optimizer",
     }
     assert (tmp_path / "joint.keras").is_file() and (tmp_path / "savedmodel").is_dir()
-    assert trainer.train(config, photos, tmp_path)  # nothing is left to do
+    assert loop.train(config, photos, tmp_path)  # nothing is left to do
     with pytest.raises(UserError, match="nothing left to train: step 60 of 60"):
-        export.export(config, photos, tmp_path, tmp_path / "bundle")
+        export_bundle.export(config, photos, tmp_path, tmp_path / "bundle")
 
 
 def test_a_state_without_optimisers_is_taken_back_with_a_notice(bundle, tmp_path, finished, caplog):

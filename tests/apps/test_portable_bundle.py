@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 from portable_helpers import KERNEL, PER_CALL, assert_same, fails, newest, train
 
-from glcic_tf import schedule
-from glcic_tf.portable import bundle as bundle_module
-from glcic_tf.portable import pjrt, run, state_files
-from glcic_tf.portable.bundle import Bundle
+from glcic_tf.apps.portable import bundle as bundle_module
+from glcic_tf.apps.portable import pjrt, run_bundle, state_files
+from glcic_tf.apps.portable.bundle import Bundle
+from glcic_tf.training import stages
 
 pytest_plugins = ["portable_helpers"]
 
@@ -83,7 +83,7 @@ def test_a_program_that_is_missing_or_broken_is_one_line(own, photos, tmp_path, 
 
 def test_stages_come_back_as_they_were(bundle, config):
     opened = Bundle(bundle)
-    assert opened.stages == schedule.resolve(config)
+    assert opened.stages == stages.resolve(config)
     assert all(dataclasses.is_dataclass(stage.hole) for stage in opened.stages)
     for entry, stage in zip(opened.manifest["stages"], opened.stages, strict=True):
         assert opened.program(entry) == (bundle / "programs" / f"{stage.name}.hlo").read_bytes()
@@ -124,7 +124,9 @@ def test_a_program_has_the_parameters_of_its_arguments(bundle):
     assert program.parameters[:2] == [(np.uint8, (PER_CALL, 4, 16, 16, 3)), (np.uint8, (PER_CALL, 4, 16, 16, 1))]
     assert program.parameters[5:] == [(np.float32, (3, 1)), (np.int64, ()), (np.float32, KERNEL), (np.float32, KERNEL)]
     assert program.flops > 0 and program.memory_bytes > 0
-    assert run._first_value({"shape": [2], "dtype": "float32", "first": {"values": [1, 2]}, "name": "x"}).tolist() == [
+    assert run_bundle._first_value(
+        {"shape": [2], "dtype": "float32", "first": {"values": [1, 2]}, "name": "x"}
+    ).tolist() == [
         1,
         2,
     ]

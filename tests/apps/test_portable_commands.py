@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from portable_helpers import KERNEL, MIRROR, STEPS, assert_same, fails, newest, step_in_numpy, train
 
-from glcic_tf import examples, initial_weights, schedule
-from glcic_tf.portable import __main__ as command
-from glcic_tf.portable import run, state_files
+from glcic_tf.apps.portable import __main__ as command
+from glcic_tf.apps.portable import run_bundle, state_files
+from glcic_tf.data import examples
+from glcic_tf.networks import initial_weights
+from glcic_tf.training.stages import PHASES, resolve
 
 pytest_plugins = ["portable_helpers"]
 
-ROOT = Path(command.__file__).parents[2]
+ROOT = Path(command.__file__).parents[3]
 
 
 def in_numpy(config, photos, steps):
@@ -33,7 +35,7 @@ def in_numpy(config, photos, steps):
         "completion_optimizer/momentum": np.zeros(KERNEL, np.float32),
     }
     first, losses = dict(state), []
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     for step in range(steps):
         stage = next(s for s in stages if s.start <= step < s.end)
         if step == stage.start and stage.index == 1:
@@ -67,7 +69,7 @@ def test_a_log_line_is_the_mean_over_its_steps_and_its_speed_leaves_out_saving(
     bundle, config, photos, tmp_path, monkeypatch
 ):
     clock = [0.0]
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=time.strftime))
+    monkeypatch.setattr(run_bundle, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=time.strftime))
 
     def passes(seconds, function):
         def slow(*args):
@@ -76,7 +78,7 @@ def test_a_log_line_is_the_mean_over_its_steps_and_its_speed_leaves_out_saving(
 
         return slow
 
-    monkeypatch.setattr(run._Trainer, "_call", passes(10, run._Trainer._call))
+    monkeypatch.setattr(run_bundle._Trainer, "_call", passes(10, run_bundle._Trainer._call))
     monkeypatch.setattr(state_files, "save", passes(1000, state_files.save))
     assert train(bundle, photos, tmp_path, f"--steps={STEPS}", "--save_minutes=0") == 0
     (line,) = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
@@ -95,8 +97,8 @@ def test_parts_equal_the_whole(parts, bundle, photos, tmp_path):
 
 
 def test_phases_one_after_the_other(bundle, photos, tmp_path, capsys):
-    for i, phase in enumerate(schedule.PHASES):
-        for later in schedule.PHASES[i + 1 :]:
+    for i, phase in enumerate(PHASES):
+        for later in PHASES[i + 1 :]:
             fails(
                 capsys,
                 f"--phase={later}: the run is in its {phase} phase",
@@ -120,7 +122,7 @@ def test_phases_one_after_the_other(bundle, photos, tmp_path, capsys):
 
 
 def start(bundle, photos, output, *flags, **environment):
-    module = [sys.executable, "-m", "glcic_tf.portable", "run", f"--bundle={bundle}", f"--data_dir={photos}"]
+    module = [sys.executable, "-m", "glcic_tf.apps.portable", "run", f"--bundle={bundle}", f"--data_dir={photos}"]
     command = [*module, f"--output={output}", *flags]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
 
@@ -200,7 +202,7 @@ def test_another_command_is_one_line(argv, capsys):
 )
 def test_wrong_flags_of_the_other_commands_are_one_line(argv, message, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "glcic_tf.portable", *argv], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "glcic_tf.apps.portable", *argv], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode != 0 and len(result.stderr.splitlines()) == 1, result.stderr
     assert message in result.stderr

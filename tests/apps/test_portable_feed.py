@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from portable_helpers import MIRROR, PER_CALL, STEPS, assert_same, fails, newest, train
 
-from glcic_tf import examples, photo_folder, schedule
-from glcic_tf.portable import feed
+from glcic_tf.apps.portable import feed
+from glcic_tf.data import examples, sources
+from glcic_tf.training import stages
 
 pytest_plugins = ["portable_helpers"]
 
@@ -76,19 +77,19 @@ def test_photos_are_held_out_as_train_py_does(bundle, config, tmp_path):
         assert cv2.imwrite(str(tmp_path / f"{i:02}.png"), rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
     config = config.copy_and_resolve_references()
     config.data.validation_photos = 2
-    expected, held_out = photo_folder.find(config, tmp_path, None, 4)
-    manifest = {"config": schedule.to_dict(config), "validation": "held_out", "photos": 28, "fingerprint": ""}
+    expected, held_out = sources.find(config, tmp_path, None, 4)
+    manifest = {"config": stages.to_dict(config), "validation": "held_out", "photos": 28, "fingerprint": ""}
     said = []
     assert feed.find(manifest, tmp_path, 4, 0.0, said.append).paths == expected.paths
     assert len(expected.paths) == 28 and len(held_out.paths) == 2 and len(said) == 1
     said.clear()
-    manifest |= {"validation": "folder", "fingerprint": photo_folder.fingerprint(sorted(tmp_path.iterdir()))}
+    manifest |= {"validation": "folder", "fingerprint": sources.fingerprint(sorted(tmp_path.iterdir()))}
     assert len(feed.find(manifest, tmp_path, 4, 0.0, said.append).paths) == 30 and not said
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 5), (1, 5), (2, 4), (4, 5)])
 def test_calls_have_the_batches_of_their_steps(begin, end, config, photos):
-    stage = schedule.resolve(config)[1]
+    stage = stages.resolve(config)[1]
     begin, end = stage.start + begin, stage.start + end
     read = examples.Photos(sorted(photos.iterdir()))
     with ThreadPoolExecutor(3) as pool:
@@ -104,7 +105,7 @@ def test_calls_have_the_batches_of_their_steps(begin, end, config, photos):
 
 
 def test_closing_the_calls_early_leaves_no_thread(config, photos):
-    stage = schedule.resolve(config)[0]
+    stage = stages.resolve(config)[0]
     before = threading.active_count()
     with ThreadPoolExecutor(2) as pool:
         made = feed.calls(examples.Photos(sorted(photos.iterdir())), stage, 0, False, 0, STEPS, 1, pool)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from portable_helpers import assert_same, fails, newest, train
 
-from glcic_tf.errors import UserError
-from glcic_tf.portable import state_files
+from glcic_tf.apps.portable import state_files
+from glcic_tf.common.errors import UserError
 
 pytest_plugins = ["portable_helpers"]
 

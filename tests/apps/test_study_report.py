@@ -8,10 +8,10 @@ import sys
 import pytest
 from study_helpers import PROTOCOL, ROOT, make_photos
 
-from glcic_tf.errors import UserError
-from glcic_tf.study import answers, manifest, statistics
-from glcic_tf.study import report as module
-from glcic_tf.study.prepare import prepare
+from glcic_tf.apps.study import answers, manifest, statistics
+from glcic_tf.apps.study import study_report as module
+from glcic_tf.apps.study.picture_set import prepare
+from glcic_tf.common.errors import UserError
 
 
 @pytest.fixture
@@ -166,7 +166,9 @@ def test_report_of_no_study_leaves_nothing(tmp_path):
 
 
 def command(*args):
-    return subprocess.run([sys.executable, "-m", "glcic_tf.study", *args], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "glcic_tf.apps.study", *args], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_commands_from_photos_to_page(tmp_path):

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from study_helpers import PROTOCOL, ROOT, Browser, make_photos, serving
 
-from glcic_tf.errors import UserError
-from glcic_tf.study import answers, manifest, server
-from glcic_tf.study.prepare import prepare
-from glcic_tf.study.report import report
+from glcic_tf.apps.study import answers, manifest, study_server
+from glcic_tf.apps.study.picture_set import prepare
+from glcic_tf.apps.study.study_report import report
+from glcic_tf.common.errors import UserError
 
 
 def make_study(folder):
@@ -241,13 +241,13 @@ def test_answers_of_another_study_or_a_damaged_file_are_refused(study, tmp_path)
     gone = content["items"].pop()
     (folder / manifest.FILE).write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"answers\.sqlite: holds answers to another study"):
-        server.app(folder)
+        study_server.app(folder)
     content["items"].append(gone)
     (folder / manifest.FILE).write_text(json.dumps(content))
     for path in folder.glob("answers.sqlite*"):
         path.unlink()
     (folder / "answers.sqlite").write_bytes(b"no database" * 100)
-    for use in (server.app, answers.read):
+    for use in (study_server.app, answers.read):
         with pytest.raises(UserError, match=r"answers\.sqlite: cannot be used"):
             use(folder)
 
@@ -268,25 +268,25 @@ def test_full_study_says_so(study, monkeypatch):
 def test_no_study_and_bad_addresses_are_one_line_each(study, tmp_path):
     folder, _ = study
     with pytest.raises(UserError, match="holds no study.json"):
-        server.serve(tmp_path / "nothing")
+        study_server.serve(tmp_path / "nothing")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"--host=127.0.0.1, --port={port}: cannot be listened on \(Address"):
-            server.serve(folder, port=port)
-        command = [sys.executable, "-m", "glcic_tf.study", "serve", f"--study={folder}", f"--port={port}"]
+            study_server.serve(folder, port=port)
+        command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={folder}", f"--port={port}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("study serve: --host") and done.stderr.count("\n") == 1
     for host in ("no.such.host.invalid", "x" * 100, "192.0.2.1"):
         with pytest.raises(UserError, match="cannot be listened on"):
-            server.serve(folder, host, 0)
+            study_server.serve(folder, host, 0)
 
 
 def test_ctrl_c_is_how_it_ends(study):
     folder, _ = study
-    command = [sys.executable, "-m", "glcic_tf.study", "serve", f"--study={folder}", "--port=0"]
+    command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={folder}", "--port=0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     browser = Browser(int(process.stdout.readline().split(":")[2].split("/")[0]))
     browser.join("Ann")

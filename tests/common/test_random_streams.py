@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from glcic_tf import random_streams
-from glcic_tf.random_streams import permutation, stream, to_integers
+from glcic_tf.common import random_streams
+from glcic_tf.common.random_streams import permutation, stream, to_integers
 
 PURPOSES = ("PHOTO_ORDER", "CROP", "HOLE", "REAL_HOLE", "VALIDATION_HOLE", "INITIAL_WEIGHTS")
 

@@ -9,7 +9,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import skimage
 
-from glcic_tf.blending import BAND_PX, poisson
+from glcic_tf.completion.blending import BAND_PX, poisson
 
 SIZE = (70, 90)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import skimage
 
-from glcic_tf import completer, images, model_file, windows
-from glcic_tf.completer import Completer, HoleSizeWarning
-from glcic_tf.errors import UserError
-from glcic_tf.networks import MARGIN_PX, completion_network
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion import completer, windows
+from glcic_tf.completion.completer import Completer, HoleSizeWarning
+from glcic_tf.imaging import images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import MARGIN_PX, completion_network
 
 AWKWARD_SIZES = [(1, 2), (1, 7), (7, 1), (3, 5), (4, 4), (257, 255), (40, 900)]
 

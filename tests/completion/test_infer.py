@@ -12,10 +12,12 @@ import tensorflow as tf
 from PIL import Image, ImageCms
 
 import infer as script
-from glcic_tf import images, model_file, scripts
-from glcic_tf.completer import Completer
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import Completer
+from glcic_tf.imaging import images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 SCRIPT = Path(script.__file__)
 HEIGHT, WIDTH = 31, 42
@@ -321,7 +323,7 @@ def test_an_interrupted_folder_begins_no_more_photos(capsys):
         time.sleep(0.05)
 
     with pytest.raises(KeyboardInterrupt):
-        scripts.for_each(range(100), work, threads=2)
+        cli.for_each(range(100), work, threads=2)
     assert len(begun) < 50
 
 
@@ -398,7 +400,7 @@ def test_masks_that_cannot_be_paired(model, tmp_path):
 
 
 def test_quiet_start_holds_back_only_the_notices(capfd):
-    with pytest.raises(UserError), scripts.quiet_start():
+    with pytest.raises(UserError), cli.quiet_start():
         os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n")
         os.write(2, b"I0000 00:00:1.5 1 port.cc:153] oneDNN custom operations are on.\nE0000 something is wrong\n")
         print("from Python", file=sys.__stderr__)

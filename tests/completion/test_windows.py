@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glcic_tf import windows
-from glcic_tf.networks import MARGIN_PX, STRIDE
+from glcic_tf.completion import windows
+from glcic_tf.networks.networks import MARGIN_PX, STRIDE
 
 
 def rectangles(shape, *boxes):

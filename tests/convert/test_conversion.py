@@ -13,9 +13,12 @@ import torch_writer
 from test_published import torch7_release
 
 import convert as script
-from glcic_tf import conversion, discriminator_file, export, images, model_file, networks, published
-from glcic_tf.completer import Completer
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import Completer
+from glcic_tf.convert import conversion, published
+from glcic_tf.export import savedmodel
+from glcic_tf.imaging import images
+from glcic_tf.networks import discriminator_file, model_file, networks
 
 NARROW = 1 / 32
 
@@ -91,7 +94,7 @@ def test_completion_networks_become_ordinary_model_files(files, tmp_path, name, 
     hole[10:20, 20:35] = True
     completed = completer(photo, hole)
     assert np.array_equal(completed[~hole], photo[~hole]) and not np.array_equal(completed[hole], photo[hole])
-    export.savedmodel(model_file.load(output), tmp_path / "saved")
+    savedmodel.savedmodel(model_file.load(output), tmp_path / "saved")
     assert (tmp_path / "saved" / "saved_model.pb").is_file()
 
 

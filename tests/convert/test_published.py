@@ -1,4 +1,4 @@
-"""published: networks with weights in the three layouts equal PyTorch's own (goldens by tests/goldens/published.py)."""
+"""published: networks with weights in the three layouts equal PyTorch's own (goldens by goldens/published.py)."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +7,8 @@ import numpy as np
 import published_weights
 import pytest
 
-from glcic_tf import networks, published
+from glcic_tf.convert import SOURCES, published
+from glcic_tf.networks import networks
 
 GOLDENS = np.load(Path(__file__).with_name("goldens") / "published.npz")
 EVERY = 8  # rows and columns that the goldens keep
@@ -53,7 +54,7 @@ CONTENTS = {
 }
 
 
-@pytest.mark.parametrize("source", published.SOURCES)
+@pytest.mark.parametrize("source", SOURCES)
 def test_completion_equals_pytorch(source):
     content = CONTENTS[source]()
     assert published.recognise(content) == [(source, "completion")]

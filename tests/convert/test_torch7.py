@@ -1,4 +1,4 @@
-"""torch7: files that tests/torch7_writer.py made, sound ones and hostile ones."""
+"""torch7: files that torch7_writer.py made, sound ones and hostile ones."""
 
 import os
 import random
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from torch7_writer import KINDS, Function, Module, Pairs, Storage, Tensor, damaged, dumps, lua_list, network, tensor
 
-from glcic_tf import torch7
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.convert import torch7
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from torch_writer import (
     write_zip,
 )
 
-from glcic_tf import torch_checkpoint
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.convert import torch_checkpoint
 
 FORMS = {"zip": write_zip, "legacy": write_legacy}
 REBUILD = Global("torch._utils", "_rebuild_tensor_v2")

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glcic_tf import examples, images
-from glcic_tf.errors import UserError
-from glcic_tf.examples import Photos
-from glcic_tf.schedule import Stage
-from glcic_tf.specs import HoleSpec, OptimizerSpec
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import examples
+from glcic_tf.data.examples import Photos
+from glcic_tf.data.random_holes import HoleSpec
+from glcic_tf.imaging import images
+from glcic_tf.training.settings import OptimizerSpec
+from glcic_tf.training.stages import Stage
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RED = (200, 60, 20)
 
 
@@ -432,11 +434,12 @@ import sys
 missing = ("tensorflow", "keras", "absl", "ml_collections", "tqdm", "jax")
 sys.modules.update(dict.fromkeys(missing))  # None: importing it fails
 from types import SimpleNamespace
-from glcic_tf import examples, photo_folder, schedule
-from glcic_tf.specs import HoleSpec, OptimizerSpec
+from glcic_tf.data import examples, sources
+from glcic_tf.training import stages
+from glcic_tf.training.settings import HoleSpec, OptimizerSpec
 config = SimpleNamespace(seed=0, data=SimpleNamespace(validation_photos=0, enlarge=True, reduced_decode=False))
-photos, _ = photo_folder.find(config, sys.argv[1], None, 4)
-stage = schedule.Stage(
+photos, _ = sources.find(config, sys.argv[1], None, 4)
+stage = stages.Stage(
     "completion", 0, "completion", 0, 1, 0, 16, 8, 16, 24, 4, 0.0, 0.0, 0.0, "minimax", 0.0,
     HoleSpec(min_px=3, max_px=6), OptimizerSpec(), OptimizerSpec(),
 )

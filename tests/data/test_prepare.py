@@ -16,12 +16,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from glcic_tf import images, shards
-from glcic_tf.errors import UserError
-from glcic_tf.prepare import index, parts, photo, records, run
-from glcic_tf.prepare.photo import Settings
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import shards
+from glcic_tf.data.prepare import entry, merge, parts, prepare_folder, tfrecords
+from glcic_tf.data.prepare.entry import Settings
+from glcic_tf.imaging import images
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(short_side_px=40)
 SHARD_MB = 0.008
 
@@ -76,7 +77,9 @@ COPIED = {*(f"some/small {i}.jpg" for i in range(6)), "upright.jpg"}
 
 
 def prepared(folder, output, **options):
-    return run.prepare(folder, output, **{"photo_settings": SETTINGS, "shard_mb": SHARD_MB, "processes": 1} | options)
+    return prepare_folder.prepare(
+        folder, output, **{"photo_settings": SETTINGS, "shard_mb": SHARD_MB, "processes": 1} | options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,7 @@ def test_pixels_are_those_of_the_photos(folder, done):
             assert example["image/encoded"] == content
             np.testing.assert_array_equal(opened.photo(number), images.read_photo(path))
             continue
-        assert example["image/encoded"] != content and photo.is_plain_jpeg(example["image/encoded"])
+        assert example["image/encoded"] != content and entry.is_plain_jpeg(example["image/encoded"])
         expected = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         factor = 40 / min(expected.size)
         if factor < 1:
@@ -175,18 +178,18 @@ def test_shards_end_where_the_next_photo_would_not_fit(done):
 
 def test_progressive_jpegs_are_kept_if_asked_for(folder, tmp_path):
     data = (folder / "progressive.jpeg").read_bytes()
-    assert photo.prepare(folder / "progressive.jpeg", b"x", SETTINGS).copied is False
-    made = photo.prepare(folder / "progressive.jpeg", b"x", SETTINGS._replace(keep_progressive=True))
+    assert entry.prepare(folder / "progressive.jpeg", b"x", SETTINGS).copied is False
+    made = entry.prepare(folder / "progressive.jpeg", b"x", SETTINGS._replace(keep_progressive=True))
     assert made.copied and data in made.record
     for name in ("grey.jpg", "cmyk.jpg", "a/large.png"):
-        assert not photo.prepare(folder / name, b"x", Settings(keep_progressive=True)).copied
+        assert not entry.prepare(folder / name, b"x", Settings(keep_progressive=True)).copied
 
 
 def test_jpegs_with_much_beside_their_pixels_are_encoded_anew(tmp_path):
     smooth(0, 40, 40).save(tmp_path / "x.jpg")
     content = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(content + bytes(100_000))
-    made = photo.prepare(tmp_path / "x.jpg", b"x", Settings())
+    made = entry.prepare(tmp_path / "x.jpg", b"x", Settings())
     assert not made.copied and len(made.record) < 10_000
 
 
@@ -194,12 +197,12 @@ def test_bounds_of_untrusted_files(tmp_path):
     with open(tmp_path / "long.jpg", "wb") as file:
         file.truncate(2**30 + 1)  # takes no room
     with pytest.raises(UserError, match="has 1073741825 bytes; expected at most 1073741824"):
-        photo.prepare(tmp_path / "long.jpg", b"x", Settings())
+        entry.prepare(tmp_path / "long.jpg", b"x", Settings())
     smooth(0, 40, 40).save(tmp_path / "x.png")
     with pytest.raises(UserError, match="raise --max_megapixels"):
-        photo.prepare(tmp_path / "x.png", b"x", Settings(max_pixels=1599))
+        entry.prepare(tmp_path / "x.png", b"x", Settings(max_pixels=1599))
     with pytest.raises(UserError, match="missing.jpg: cannot be read"):
-        photo.prepare(tmp_path / "missing.jpg", b"x", Settings())
+        entry.prepare(tmp_path / "missing.jpg", b"x", Settings())
 
 
 def test_crc32c_equals_the_definition():
@@ -211,10 +214,10 @@ def test_crc32c_equals_the_definition():
                 state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
         return state ^ 0xFFFFFFFF
 
-    assert records.crc32c(b"123456789") == 0xE3069283  # the check value of CRC catalogues
+    assert tfrecords.crc32c(b"123456789") == 0xE3069283  # the check value of CRC catalogues
     data = np.random.default_rng(0).bytes(1300)
     for length in [*range(4, 70), 127, 128, 129, 1000, 1300]:
-        assert records.crc32c(data[:length]) == bit_by_bit(data[:length])
+        assert tfrecords.crc32c(data[:length]) == bit_by_bit(data[:length])
 
 
 # The same, whatever happens.
@@ -231,8 +234,8 @@ def test_processes_and_a_second_run_change_nothing(folder, done, tmp_path):
 # Kills itself (-9) at the n-th call of a function.
 KILLED = """
 import os, signal, sys
-from glcic_tf.prepare import parts, index, run
-from glcic_tf.prepare.photo import Settings
+from glcic_tf.data.prepare import parts, index, run
+from glcic_tf.data.prepare.entry import Settings
 module, name, count = sys.argv[3:6]
 module = {"parts": parts, "index": index, "os": os}[module]
 function, calls = getattr(module, name), []
@@ -260,7 +263,7 @@ def test_killed_and_started_again_ends_the_same(folder, done, tmp_path, module, 
     ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not (output / "index.json").exists()
-    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.prepare has not finished"):
+    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.data.prepare has not finished"):
         shards.Shards(output)
     finished = {
         path.with_suffix("").name for path in (output / "parts").glob("*.finished") if not path.name.startswith(".")
@@ -289,10 +292,10 @@ def test_parts_make_the_same_index_in_any_order(folder, done, tmp_path, capsys):
     assert prepared(folder, output, part=(1, 3)) is None
     assert "part 1 of 3 is done; not done yet: 2. Whichever is the last writes the index." in capsys.readouterr().out
     with pytest.raises(UserError, match="part 2 of 3 is not finished; run it with --part=2/3, or copy"):
-        index.merge(output)
+        merge.merge(output)
     assert prepared(folder, elsewhere, part=(2, 3)) is None  # on a machine with its own disk
     shutil.copytree(elsewhere, output, dirs_exist_ok=True)
-    found = index.merge(output)
+    found = merge.merge(output)
     one, other = shards.Shards(done[0]), shards.Shards(output)
     for name in ("length", "crc32", "height", "width", "mean", "name_end"):
         np.testing.assert_array_equal(getattr(one.table, name), getattr(other.table, name))
@@ -303,7 +306,7 @@ def test_parts_make_the_same_index_in_any_order(folder, done, tmp_path, capsys):
         key: done[1][key] for key in ("mean_pixel", "photos", "skipped", "duplicates")
     }
     assert len(examples_of(output)) == 18  # the two duplicates of other parts are in the shards, not in the index
-    assert index.verify(output) == found
+    assert merge.verify(output) == found
 
 
 def test_more_parts_than_photos(folder, tmp_path):
@@ -318,7 +321,7 @@ def test_more_parts_than_photos(folder, tmp_path):
 
 CRASHING = """
 import os, signal
-from glcic_tf.prepare.photo import prepare_all
+from glcic_tf.data.prepare.entry import prepare_all
 def crash(folder, names, settings):
     if "some/small 2.jpg" in names:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -329,7 +332,7 @@ def crash(folder, names, settings):
 def test_a_photo_that_crashes_a_process_is_skipped_alone(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "crashing.py").write_text(CRASHING)  # the other processes import it, and not this module
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(run, "prepare_all", importlib.import_module("crashing").crash)
+    monkeypatch.setattr(prepare_folder, "prepare_all", importlib.import_module("crashing").crash)
     found = prepared(folder, tmp_path / "shards", processes=2)
     assert (found["photos"], found["skipped"]) == (15, 5)
     assert "small 2.jpg: ended the process that decoded it (exit code -9)" in capsys.readouterr().err
@@ -362,7 +365,7 @@ def test_folders_that_cannot_be_used(folder, done, tmp_path):
     with pytest.raises(UserError, match="--input=gs://bucket/photos: is a URL; prepare works on folders of this"):
         prepared("gs://bucket/photos", tmp_path / "none")
     with pytest.raises(UserError, match="holds no parts/settings.json; name a folder that prepare writes"):
-        index.merge(source)
+        merge.merge(source)
 
 
 def test_another_run_in_the_same_place(folder, done, tmp_path):
@@ -375,7 +378,7 @@ def test_another_run_in_the_same_place(folder, done, tmp_path):
     shutil.copytree(done[0], tmp_path / "finished", ignore=shutil.ignore_patterns("parts"))
     with pytest.raises(UserError, match="finished: holds finished shards; choose another, or delete it"):
         prepared(folder, tmp_path / "finished")
-    assert index.verify(tmp_path / "finished") == done[1]  # parts/ is not needed once there is an index
+    assert merge.verify(tmp_path / "finished") == done[1]  # parts/ is not needed once there is an index
 
 
 def test_two_processes_at_one_part(folder, tmp_path):
@@ -413,13 +416,13 @@ def test_verify_names_the_shard_and_the_byte(done, tmp_path, where):
     shard.write_bytes(content)
     message = rf"{shard.name}: is damaged at byte {offset}, in photo .* checksum differs"
     with pytest.raises(UserError, match=message if where == "photo" else f"{shard.name}: is damaged .* between its"):
-        index.verify(output)
+        merge.verify(output)
 
 
 def test_command(folder, done, tmp_path):
     def command(*arguments):
         ended = subprocess.run(
-            [sys.executable, "-m", "glcic_tf.prepare", *arguments], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "glcic_tf.data.prepare", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         assert "Traceback" not in ended.stderr
         return ended

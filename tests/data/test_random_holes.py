@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glcic_tf import training_holes
-from glcic_tf.random_streams import HOLE, stream
-from glcic_tf.specs import HOLE_KINDS, HoleSpec
-from glcic_tf.training_holes import draw_hole, patch_origin
+from glcic_tf.common.random_streams import HOLE, stream
+from glcic_tf.data import random_holes
+from glcic_tf.data.random_holes import HOLE_KINDS, HoleSpec, draw_hole, patch_origin
 
 
 def draw_many(spec, image_size, count, run=0):
@@ -104,7 +103,7 @@ def test_blob_covers_its_area_to_the_pixel(image_size, area):
 
 def test_blob_area_holds_where_the_pattern_is_flat(monkeypatch):
     """All pixels of the pattern are equal: the hole still has the area asked for, and not every pixel."""
-    monkeypatch.setattr(training_holes, "_enlargement", lambda size: np.zeros([size, 6]))
+    monkeypatch.setattr(random_holes, "_enlargement", lambda size: np.zeros([size, 6]))
     mask, _ = draw_hole(stream(1, HOLE, 2), 16, HoleSpec(kind="blob", area_min=0.25, area_max=0.25))
     assert np.sum(mask) == 64
 
@@ -112,7 +111,7 @@ def test_blob_area_holds_where_the_pattern_is_flat(monkeypatch):
 @pytest.mark.parametrize("size", [8, 33, 256])
 def test_blob_pattern_is_enlarged_as_pillow_does(size):
     noise = np.random.default_rng(0).random([6, 6]).astype(np.float32)
-    weights = training_holes._enlargement(size)
+    weights = random_holes._enlargement(size)
     expected = Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(weights @ noise @ weights.T, np.asarray(expected), atol=1e-5)
 
@@ -174,7 +173,7 @@ def test_stroke_is_as_wide_as_its_brush():
 def test_depth_in_a_stroke_equals_a_search_along_it(begin, end, reach):
     begin, end = np.array(begin), np.array(end)
     depth = np.full([24, 24], -np.inf)
-    training_holes._deepen(depth, begin, end, reach)
+    random_holes._deepen(depth, begin, end, reach)
     points = begin + np.linspace(0, 1, 2001)[:, None] * (end - begin)
     y, x = np.mgrid[:24, :24] + 0.5
     distance = np.hypot(y[..., None] - points[:, 0], x[..., None] - points[:, 1]).min(-1)
@@ -208,7 +207,7 @@ def test_centre_of_a_free_hole_is_any_of_its_pixels():
     """One mask, many draws: every hole pixel comes up, at the same rate."""
     mask = np.zeros([8, 8], bool)
     mask[0, 0] = mask[7, 7] = mask[3, 2:5] = True
-    centres = [training_holes._random_hole_pixel(stream(0, HOLE, number), mask) for number in range(1000)]
+    centres = [random_holes._random_hole_pixel(stream(0, HOLE, number), mask) for number in range(1000)]
     found, counts = np.unique(centres, axis=0, return_counts=True)
     np.testing.assert_array_equal(found, [[0, 0], [3, 2], [3, 3], [3, 4], [7, 7]])
     assert (np.abs(counts - 200) < 5 * np.sqrt(1000 * 0.2 * 0.8)).all(), counts

@@ -13,11 +13,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from glcic_tf import data, examples, images, photo_folder, schedule, shard_index, shards, storage
-from glcic_tf.errors import UserError
-from glcic_tf.examples import Photos
-from glcic_tf.prepare import run
-from glcic_tf.shard_index import Table
+from glcic_tf.common import storage
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import dataset, examples, shard_index, shards, sources
+from glcic_tf.data.examples import Photos
+from glcic_tf.data.prepare import prepare_folder
+from glcic_tf.data.shard_index import Table
+from glcic_tf.imaging import images
+from glcic_tf.training import stages
 
 COUNT = 30
 
@@ -38,7 +41,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared") / "shards"
-    assert run.prepare(folder, output, shard_mb=0.008, processes=1)["copied"] == COUNT
+    assert prepare_folder.prepare(folder, output, shard_mb=0.008, processes=1)["copied"] == COUNT
     return output
 
 
@@ -69,7 +72,7 @@ def config(small_config):
 
 
 def found(config, source, val=None):
-    photos, val_photos = photo_folder.find(config, source, val, 4)
+    photos, val_photos = sources.find(config, source, val, 4)
     return photos, val_photos
 
 
@@ -86,16 +89,16 @@ def test_everything_equals_the_folder(folder, prepared, urls, config, source):
     (photos, held_out), (others, others_held_out) = found(config, folder), found(config, source)
     assert names(photos.paths) == names(others.paths) and len(others.paths) == COUNT - 3
     assert names(held_out.paths) == names(others_held_out.paths)
-    assert photo_folder.fingerprint(photos.paths) == photo_folder.fingerprint(others.paths)
+    assert sources.fingerprint(photos.paths) == sources.fingerprint(others.paths)
     for most in (5, 100):
-        mean = photo_folder.mean_pixel(photos, most, 1, progress=False)
-        assert mean == photo_folder.mean_pixel(others, most, 1, progress=False)
-    stage = dataclasses.replace(schedule.resolve(config)[0], start=10, steps=8, first_example=77)
+        mean = sources.mean_pixel(photos, most, 1, progress=False)
+        assert mean == sources.mean_pixel(others, most, 1, progress=False)
+    stage = dataclasses.replace(stages.resolve(config)[0], start=10, steps=8, first_example=77)
     for step in (10, 16):
         one, other = (examples.batch(p, stage, 3, step, mirror=True) for p in (photos, others))
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    last = list(data.batches(others, stage, 3, 16).as_numpy_iterator())
+    last = list(dataset.batches(others, stage, 3, 16).as_numpy_iterator())
     assert len(last) == 2
     np.testing.assert_array_equal(last[0]["image"], examples.batch(photos, stage, 3, 16)["image"])
     for photo, other in zip(held_out.paths, others_held_out.paths, strict=True):
@@ -107,7 +110,7 @@ def test_photos_to_watch_training_on_may_be_shards_too(folder, prepared, config)
     _, other = found(config, prepared, prepared)
     assert names(one.paths) == names(other.paths) and len(one.paths) == 3
     with pytest.raises(UserError, match="--data_dir=.*shards: 30 photos to train on, fewer than one batch of 31"):
-        photo_folder.find(config, prepared, prepared, 31)
+        sources.find(config, prepared, prepared, 31)
 
 
 def test_small_photos_are_left_out_without_reading_them(prepared, monkeypatch):
@@ -136,9 +139,9 @@ def test_a_sequence_of_photos(prepared):
 
 def test_file_names_in_pieces(prepared, monkeypatch):
     photos = shards.Shards(prepared).photos()
-    whole = photo_folder.fingerprint(photos)
+    whole = sources.fingerprint(photos)
     monkeypatch.setattr(shards, "_AT_ONCE", 7)
-    assert len(list(photos.file_names())) == 5 and photo_folder.fingerprint(photos) == whole
+    assert len(list(photos.file_names())) == 5 and sources.fingerprint(photos) == whole
 
 
 def test_folders_of_photos_that_are_none_of_shards(folder, tmp_path, config):
@@ -150,7 +153,7 @@ def test_folders_of_photos_that_are_none_of_shards(folder, tmp_path, config):
 @pytest.mark.parametrize("kind", ["local", "remote"])
 def test_photo_names_are_those_of_find_photos(folder, urls, kind):
     expected = [path.relative_to(folder).as_posix() for path in images.find_photos(folder)]
-    assert photo_folder.photo_names(folder if kind == "local" else urls[0]) == expected
+    assert sources.photo_names(folder if kind == "local" else urls[0]) == expected
 
 
 # URLs.
@@ -166,16 +169,16 @@ def test_urls_that_cannot_be_read(urls, config, tmp_path):
         found(config, "nothing://bucket/photos")
     with tf.io.gfile.GFile("ram://bucket/empty/broken.jpg", "wb") as file:
         file.write(b"\xff\xd8\xff")
-    broken = photo_folder.find_photos("ram://bucket/empty")[0]
+    broken = sources.find_photos("ram://bucket/empty")[0]
     with pytest.raises(UserError, match="^ram://bucket/empty/broken.jpg: is no JPEG, PNG, BMP or WebP image"):
         broken.read_photo()
     assert (str(broken), broken.parent) == ("ram://bucket/empty/broken.jpg", "ram://bucket/empty")
 
 
 def test_photos_behind_urls_are_bounded(urls, monkeypatch):
-    monkeypatch.setattr(photo_folder, "_MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(sources, "_MAX_FILE_BYTES", 100)
     with pytest.raises(UserError, match="ram://.*.jpg: has [0-9]+ bytes; expected a photo of at most 100"):
-        photo_folder.find_photos(urls[0])[0].read_photo()
+        sources.find_photos(urls[0])[0].read_photo()
 
 
 def test_urls_without_tensorflow(monkeypatch, config):
@@ -255,14 +258,14 @@ def change_table(folder, **columns):
 def test_index_json_that_is_wrong(copy, fields, message):
     change_index(copy, **fields)
     with pytest.raises(UserError, match=message):
-        photo_folder.find_photos(copy)
+        sources.find_photos(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b'"glcic_tf shards"', b"[1, 2]", b"null"])
 def test_index_json_that_is_none(copy, content):
     (copy / "index.json").write_bytes(content)
     with pytest.raises(UserError, match="index.json: is damaged, or no index of shards; get a whole copy"):
-        photo_folder.find_photos(copy)
+        sources.find_photos(copy)
 
 
 @pytest.mark.parametrize(
@@ -305,10 +308,10 @@ def test_files_that_are_missing_or_short(copy, name):
         shards.Shards(copy)
     (copy / name).unlink()
     with pytest.raises(UserError, match=f"{name}: is missing, and index.json beside it names it"):
-        photo_folder.find_photos(copy)
+        sources.find_photos(copy)
     (copy / "index.json").unlink()
-    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.prepare has not finished"):
-        photo_folder.find_photos(copy)
+    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.data.prepare has not finished"):
+        sources.find_photos(copy)
 
 
 def test_names_are_labels(copy):
@@ -318,7 +321,7 @@ def test_names_are_labels(copy):
     assert opened.photo(0).dtype == np.uint8
     assert "\n" not in str(opened.photos()[1]) and "\x1b" not in str(opened.photos()[1])
     assert "passwd" in "".join(opened.label(i) for i in range(5))
-    assert len(photo_folder.fingerprint(opened.photos())) == 16
+    assert len(sources.fingerprint(opened.photos())) == 16
     assert names(opened.photos())
 
 

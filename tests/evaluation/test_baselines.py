@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from glcic_tf import baselines
-from glcic_tf.baselines import METHODS
+from glcic_tf.evaluation import baselines
+from glcic_tf.evaluation.baselines import METHODS
 
 PATCH_BASED = ("shift_map", "patch_match")
 
@@ -189,8 +189,9 @@ def test_pickles(method):
 
 
 def test_starts_without_tensorflow():
-    code = "import sys, glcic_tf.baselines; print(*{'tensorflow', 'keras', 'skimage', 'patchmatch'} & set(sys.modules))"
-    root = Path(__file__).parent.parent
+    code = "import sys, glcic_tf.evaluation.baselines; "
+    code += "print(*{'tensorflow', 'keras', 'skimage', 'patchmatch'} & set(sys.modules))"
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -1,10 +1,10 @@
-"""summary: intervals against what they mean, and bins against their names."""
+"""bootstrap: intervals against what they mean, and bins against their names."""
 
 import numpy as np
 import pytest
 
-from glcic_tf import summary
-from glcic_tf.summary import AREA_BINS, Mean, by_area, mean_interval
+from glcic_tf.evaluation import bootstrap
+from glcic_tf.evaluation.bootstrap import AREA_BINS, Mean, by_area, mean_interval
 
 
 def test_interval_is_that_of_the_normal_distribution_for_many_images():
@@ -39,7 +39,7 @@ def test_the_same_from_call_to_call_and_whatever_was_drawn_before():
 def test_memory_bound_changes_no_mean(monkeypatch):
     values = np.random.default_rng(3).random(500)
     whole = mean_interval(values)
-    monkeypatch.setattr(summary, "_DRAWN_AT_ONCE", 1000)
+    monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", 1000)
     assert mean_interval(values) == pytest.approx(whole, rel=0.005)
 
 
@@ -76,7 +76,7 @@ def test_what_has_no_mean_is_refused(values):
     ],
 )
 def test_bins_of_area(share, name):
-    assert AREA_BINS[summary.area_bin(share)] == name
+    assert AREA_BINS[bootstrap.area_bin(share)] == name
 
 
 def test_figures_by_area():

@@ -1,4 +1,4 @@
-"""evaluation: one command over methods and photos of all kinds; the report, the same for any number of processes."""
+"""evaluate: one command over methods and photos of all kinds; the report, the same for any number of processes."""
 
 import contextlib
 import csv
@@ -18,15 +18,18 @@ import numpy as np
 import pytest
 
 import evaluate as script
-from glcic_tf import baselines, evaluation, export, fid, images, model_file, protocols, report
-from glcic_tf.errors import UserError
-from glcic_tf.measurements import Measurements
-from glcic_tf.networks import completion_network
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import baselines, evaluate, fid, protocols, report
+from glcic_tf.evaluation.measurements import Measurements
+from glcic_tf.export import savedmodel
+from glcic_tf.imaging import images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 SCRIPT = Path(script.__file__)
 PROTOCOL = protocols.Protocol("rectangle", 48, 12, 20)
 METHODS = ("telea", "mean_colour")
-MEASURE = evaluation.measure
+MEASURE = evaluate.measure
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def read_csv(folder):
 @pytest.fixture(scope="module")
 def finished(photos, model, tmp_path_factory):
     output = tmp_path_factory.mktemp("reports") / "report"
-    means = evaluation.evaluate(photos, output, PROTOCOL, [model], METHODS, ("none", "poisson"), workers=2)
+    means = evaluate.evaluate(photos, output, PROTOCOL, [model], METHODS, ("none", "poisson"), workers=2)
     return output, means
 
 
@@ -90,7 +93,7 @@ def test_page_shows_every_photo_and_method(finished):
 
 
 def test_any_number_of_processes_gives_the_same(photos, model, finished, tmp_path):
-    evaluation.evaluate(photos, tmp_path / "again", PROTOCOL, [model], METHODS, ("none", "poisson"), workers=1)
+    evaluate.evaluate(photos, tmp_path / "again", PROTOCOL, [model], METHODS, ("none", "poisson"), workers=1)
 
     def without_times(folder):
         return [{k: v for k, v in row.items() if k != "seconds"} for row in read_csv(folder)]
@@ -101,8 +104,8 @@ def test_any_number_of_processes_gives_the_same(photos, model, finished, tmp_pat
 
 
 def test_saved_models_are_methods_too(photos, model, tmp_path):
-    export.savedmodel(model_file.load(model), tmp_path / "exported")
-    means = evaluation.evaluate(photos, tmp_path / "r", PROTOCOL, [model, tmp_path / "exported"], (), workers=1)
+    savedmodel.savedmodel(model_file.load(model), tmp_path / "exported")
+    means = evaluate.evaluate(photos, tmp_path / "r", PROTOCOL, [model, tmp_path / "exported"], (), workers=1)
     assert list(means) == ["narrow", "exported"]
     assert abs(means["narrow"]["l1"].mean - means["exported"]["l1"].mean) < 0.2
 
@@ -115,7 +118,7 @@ def test_perfect_and_failing_methods(photos, monkeypatch):
     def fail(image, hole):
         raise RuntimeError("bad failed: no memory\nmore")
 
-    area, found, failed, *_ = evaluation.measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
+    area, found, failed, *_ = evaluate.measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
     assert area == hole.mean() and list(found) == ["perfect"]
     assert found["perfect"]["l1"] == 0 and found["perfect"]["ssim"] == 1 and found["perfect"]["psnr_hole"] == 99
     assert failed == [(photos / "2.png", "bad failed: no memory")]
@@ -140,12 +143,12 @@ def in_this_process(workers):
 
 def test_a_method_that_fails_everywhere_keeps_its_row(photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "patchmatch", None)  # as if it was not installed
-    monkeypatch.setattr(evaluation, "process_pool", in_this_process)
-    means = evaluation.evaluate(photos, tmp_path / "r", PROTOCOL, [], ("patch_match", "telea"), workers=1)
+    monkeypatch.setattr(evaluate, "process_pool", in_this_process)
+    means = evaluate.evaluate(photos, tmp_path / "r", PROTOCOL, [], ("patch_match", "telea"), workers=1)
     assert means["patch_match"]["l1"].n == 0 and means["telea"]["l1"].n == 5
     assert "needs the package" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"1 are smaller than 48 px, 1 cannot be used, 5 completions failed"):
-        evaluation.evaluate(photos, tmp_path / "s", PROTOCOL, [], ("patch_match",), workers=1)
+        evaluate.evaluate(photos, tmp_path / "s", PROTOCOL, [], ("patch_match",), workers=1)
 
 
 def test_names_that_need_care(photos, tmp_path, capsys):
@@ -153,12 +156,12 @@ def test_names_that_need_care(photos, tmp_path, capsys):
     folder = tmp_path / "photos"
     shutil.copytree(photos / "sub", folder)
     (folder / "grey.png").rename(folder / os.fsdecode(b"gr\xffy.png"))
-    evaluation.evaluate(folder, folder / "r1", PROTOCOL, [], ("telea", "telea"), workers=1)
+    evaluate.evaluate(folder, folder / "r1", PROTOCOL, [], ("telea", "telea"), workers=1)
     assert [row["image"] for row in read_csv(folder / "r1")] == [r"gr\xffy.png"]
-    evaluation.evaluate(folder, folder / "r2", PROTOCOL, [], ("telea",), workers=1)
+    evaluate.evaluate(folder, folder / "r2", PROTOCOL, [], ("telea",), workers=1)
     assert capsys.readouterr().out.count("1 photo measured.") == 2
     with pytest.raises(UserError, match="is the folder of the photos"):
-        evaluation.evaluate(folder, tmp_path / "r", protocols.Protocol("files", 48, masks=folder / "."), [], ("telea",))
+        evaluate.evaluate(folder, tmp_path / "r", protocols.Protocol("files", 48, masks=folder / "."), [], ("telea",))
 
 
 def measure_or_die(job, methods, *args):
@@ -168,8 +171,8 @@ def measure_or_die(job, methods, *args):
 
 
 def test_a_process_that_dies_costs_one_completion(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluation, "measure", measure_or_die)
-    means = evaluation.evaluate(photos, tmp_path / "r", PROTOCOL, [], METHODS, workers=2)
+    monkeypatch.setattr(evaluate, "measure", measure_or_die)
+    means = evaluate.evaluate(photos, tmp_path / "r", PROTOCOL, [], METHODS, workers=2)
     assert means["telea"]["l1"].n == 4 and means["mean_colour"]["l1"].n == 5
     captured = capsys.readouterr()
     assert f"{photos / '1.png'}: telea failed: its process ended with -9." in captured.err
@@ -177,9 +180,7 @@ def test_a_process_that_dies_costs_one_completion(photos, tmp_path, monkeypatch,
 
 
 def test_scale_reaches_the_models(photos, model, tmp_path, capsys):
-    means = [
-        evaluation.evaluate(photos, tmp_path / str(s), PROTOCOL, [model], (), scale=s, workers=1) for s in (1, 0.5)
-    ]
+    means = [evaluate.evaluate(photos, tmp_path / str(s), PROTOCOL, [model], (), scale=s, workers=1) for s in (1, 0.5)]
     assert means[0]["narrow"]["l1"] != means[1]["narrow"]["l1"]
     assert "Models complete with --scale=0.5" in capsys.readouterr().out
 
@@ -189,7 +190,7 @@ def test_fid_of_all_methods(photos, tmp_path, monkeypatch):
     image = keras.Input((299, 299, 3))
     network = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
     monkeypatch.setattr(fid, "load_network", lambda weights: {"imagenet": network}[weights])
-    means = evaluation.evaluate(
+    means = evaluate.evaluate(
         photos, tmp_path / "r", PROTOCOL, [], ("telea", "mean_colour"), workers=1, fid_weights="imagenet"
     )
     assert 0 < means["telea"]["fid"].mean < means["mean_colour"]["fid"].mean and means["telea"]["fid"].n == 5
@@ -199,7 +200,7 @@ def test_fid_of_all_methods(photos, tmp_path, monkeypatch):
 def test_no_method_sees_what_stood_in_the_hole(photos):
     job = protocols.make_jobs([photos / "2.png"], PROTOCOL, photos)[0][0]
     seen = []
-    evaluation.measure(job, {"look": lambda image, hole: seen.append(image[hole]) or image}, False)
+    evaluate.measure(job, {"look": lambda image, hole: seen.append(image[hole]) or image}, False)
     assert (seen[0] == 0).all()
 
 
@@ -221,7 +222,7 @@ def test_no_method_sees_what_stood_in_the_hole(photos):
 def test_mistakes_are_one_line_and_leave_nothing(photos, tmp_path, changed, match):
     call = {"folder": photos, "output": tmp_path / "report", "protocol": PROTOCOL, "models": [], "methods": ("telea",)}
     with pytest.raises(UserError, match=match) as error:
-        evaluation.evaluate(**{**call, **changed}, workers=1)
+        evaluate.evaluate(**{**call, **changed}, workers=1)
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
@@ -229,7 +230,7 @@ def test_existing_reports_and_others_things_are_not_deleted(photos, finished, tm
     (tmp_path / "mine.txt").write_text("mine")
     for overwrite, match in ((False, "exists already; add --overwrite"), (True, "is more than a report, or none")):
         with pytest.raises(UserError, match=match):
-            evaluation.evaluate(photos, tmp_path, PROTOCOL, [], ("telea",), overwrite=overwrite)
+            evaluate.evaluate(photos, tmp_path, PROTOCOL, [], ("telea",), overwrite=overwrite)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from skimage.filters import gaussian
 
-from glcic_tf import fid
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import fid
 
 
 def covariance(size, seed, rank=None):

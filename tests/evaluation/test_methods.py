@@ -1,12 +1,13 @@
-"""model_methods: names that tell models apart, and SavedModels of other networks refused."""
+"""methods: names that tell models apart, and SavedModels of other networks refused."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import baselines, model_file, model_methods
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import baselines, methods
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 IMAGE = tf.TensorSpec([None, None, None, 3], tf.uint8)
 MASK = tf.TensorSpec([None, None, None, 1], tf.uint8)
@@ -33,16 +34,16 @@ def test_names_are_those_of_files_and_none_twice(model, tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(model.read_bytes())
     again = tmp_path / "a" / ".." / "a" / "m.keras"
-    found = model_methods.load([None, *paths, again, None], ("none", "poisson"), taken=("original", "masked"))
+    found = methods.load([None, *paths, again, None], ("none", "poisson"), taken=("original", "masked"))
     names = ["glcic", "m", *map(str, paths[1:])]
     assert list(found) == [name + suffix for name in names for suffix in ("", "+poisson")]
     assert not set(found) & {*baselines.METHODS, "original"}
-    assert model_methods.load([]) == {}
+    assert methods.load([]) == {}
 
 
 def test_versions_are_named_with_the_model_they_belong_to(tmp_path):
     folders = [save(tmp_path / "exp" / version, lambda image, mask: {"completed": image}) for version in ("1", "20")]
-    assert list(model_methods.load(folders)) == ["exp/1", "exp/20"]
+    assert list(methods.load(folders)) == ["exp/1", "exp/20"]
 
 
 @pytest.mark.parametrize(
@@ -55,15 +56,15 @@ def test_versions_are_named_with_the_model_they_belong_to(tmp_path):
 def test_saved_models_of_something_else_are_refused(tmp_path, function, names, found):
     save(tmp_path / "other", function, names)
     with pytest.raises(UserError, match="is no SavedModel of a completion network") as error:
-        model_methods.load([tmp_path / "other"])
+        methods.load([tmp_path / "other"])
     assert found in str(error.value) and "export.py makes one" in str(error.value)
 
 
 def test_what_is_no_model(tmp_path):
     with pytest.raises(UserError, match=r"--models=.*: is no SavedModel"):
-        model_methods.load([tmp_path])
+        methods.load([tmp_path])
     with pytest.raises(UserError, match=r"--models=nowhere: there is no such file"):
-        model_methods.load(["nowhere"])
+        methods.load(["nowhere"])
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,6 @@ def test_what_is_no_model(tmp_path):
 )
 def test_what_a_network_does_wrong_is_a_failure_on_that_image(tmp_path, result, message):
     save(tmp_path / "wrong", lambda image, mask: {"completed": result(image)})
-    complete = model_methods.load([tmp_path / "wrong"])["wrong"]
+    complete = methods.load([tmp_path / "wrong"])["wrong"]
     with pytest.raises(RuntimeError, match=message):
         complete(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), bool))

@@ -3,7 +3,7 @@ import pytest
 from skimage import data
 from skimage.filters import gaussian
 
-from glcic_tf import metrics
+from glcic_tf.evaluation import metrics
 
 
 def photo():

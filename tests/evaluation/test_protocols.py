@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from glcic_tf import protocols
-from glcic_tf.errors import UserError
-from glcic_tf.protocols import PRESETS, Protocol, make_jobs, protocol_from, sample
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import protocols
+from glcic_tf.evaluation.protocols import PRESETS, Protocol, make_jobs, protocol_from, sample
 
 # (preset, stem, top, left, height, width): sha256 of the stem, its first 16 hex digits as the seed of
 # numpy.random.default_rng, height and width in one integers(min, max + 1, 2), then y, then x; by a script of its own.
@@ -274,6 +274,6 @@ def test_flags_that_do_not_fit_are_refused(flags, message):
 
 
 def test_workers_need_no_tensorflow():
-    modules = "glcic_tf.protocols, glcic_tf.metrics, glcic_tf.summary"
+    modules = "glcic_tf.evaluation.protocols, glcic_tf.evaluation.metrics, glcic_tf.evaluation.bootstrap"
     code = f"import sys, {modules}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from glcic_tf import report
+from glcic_tf.evaluation import report
 
 NAN = float("nan")
 ODD = "a/<i>&\"q'</script>.jpg"  # what file names may hold on Linux

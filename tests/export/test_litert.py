@@ -1,4 +1,4 @@
-"""runtimes.litert: LiteRT's interpreter gives infer.py's pixels from the exported file."""
+"""litert: LiteRT's interpreter gives infer.py's pixels from the exported file."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from runtimes_helpers import assert_like_completer, other_network, photo_and_mask, random_network
+from export_helpers import assert_like_completer, other_network, photo_and_mask, random_network
 
-from glcic_tf import model_file
-from glcic_tf.completer import DEFAULT_MODEL, Completer
-from glcic_tf.errors import UserError
-from glcic_tf.runtimes import litert as exporter
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.export import litert as exporter
+from glcic_tf.networks import model_file
 
 
 def runner(path):

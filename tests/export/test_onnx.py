@@ -1,4 +1,4 @@
-"""runtimes.onnx: ONNX Runtime gives infer.py's pixels from the exported file, for every size, batch and layer."""
+"""onnx: ONNX Runtime gives infer.py's pixels from the exported file, for every size, batch and layer."""
 
 import json
 import os
@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from export_helpers import SIZES, assert_like_completer, other_network, photo_and_mask, random_network
 from keras import layers
-from runtimes_helpers import SIZES, assert_like_completer, other_network, photo_and_mask, random_network
 
-from glcic_tf import model_file
-from glcic_tf.completer import DEFAULT_MODEL, Completer
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network
-from glcic_tf.runtimes import onnx as exporter
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.export import onnx as exporter
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
 
 FLOATS = {getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE")}
 

@@ -1,4 +1,4 @@
-"""runtimes.openvino: OpenVINO gives infer.py's pixels from the exported folder, in float32 unless told otherwise."""
+"""openvino: OpenVINO gives infer.py's pixels from the exported folder, in float32 unless told otherwise."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import openvino
 import pytest
-from runtimes_helpers import SIZES, assert_like_completer, other_network, photo_and_mask, random_network
+from export_helpers import SIZES, assert_like_completer, other_network, photo_and_mask, random_network
 
-from glcic_tf import model_file
-from glcic_tf.completer import DEFAULT_MODEL, Completer
-from glcic_tf.errors import UserError
-from glcic_tf.runtimes import openvino as exporter
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.export import openvino as exporter
+from glcic_tf.networks import model_file
 
 
 def runner(folder):

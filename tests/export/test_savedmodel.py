@@ -1,4 +1,4 @@
-"""export: the SavedModel gives infer.py's pixels for every size and batch, with nothing but TensorFlow."""
+"""savedmodel: the SavedModel gives infer.py's pixels for every size and batch, with nothing but TensorFlow."""
 
 import json
 import os
@@ -17,10 +17,11 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 import export as script
-from glcic_tf import export, model_file
-from glcic_tf.completer import DEFAULT_MODEL, Completer
-from glcic_tf.errors import UserError
-from glcic_tf.networks import MARGIN_PX, STRIDE, completion_network
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.export import savedmodel
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import MARGIN_PX, STRIDE, completion_network
 
 SCRIPT = Path(script.__file__)
 AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]
@@ -54,7 +55,7 @@ def completer(narrow):
 @pytest.fixture(scope="module")
 def saved(narrow, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "narrow"
-    export.savedmodel(narrow, path, metadata={"phase": "joint"})
+    savedmodel.savedmodel(narrow, path, metadata={"phase": "joint"})
     return path
 
 
@@ -120,7 +121,7 @@ def test_same_pixels_as_the_completer(completer, complete, size, batch):
 
 def test_same_pixels_with_the_weights_of_the_package(tmp_path):
     model = model_file.load(DEFAULT_MODEL)
-    export.savedmodel(model, tmp_path / "shipped")
+    savedmodel.savedmodel(model, tmp_path / "shipped")
     complete = signature_of(tmp_path / "shipped")
     image = skimage.data.coffee()[None, :257, :255]
     mask = mask_of(1, 257, 255, boxes=[(0, 90, 100, 190, 200)])
@@ -169,7 +170,7 @@ def test_work_follows_the_holes():
         seen = tf.numpy_function(lambda x: passed.append(x.shape) or x, [inputs["image"]], tf.float32)
         return tf.ensure_shape(seen, [None, None, None, 3])
 
-    complete = export.serving_function(network)
+    complete = savedmodel.serving_function(network)
     size = (2, 1000, 1200)
     complete(photo(*size), mask_of(*size))
     assert not passed
@@ -185,7 +186,7 @@ def test_window_has_the_margin_and_stays_in_the_image():
             for last in {first, (first + side) // 2, side - 1}:
                 has_hole = np.zeros(side, bool)
                 has_hole[[first, last]] = True
-                start, end = (int(i) for i in export._window(tf.constant(has_hole), tf.constant(side)))
+                start, end = (int(i) for i in savedmodel._window(tf.constant(has_hole), tf.constant(side)))
                 assert start % STRIDE == end % STRIDE == 0
                 assert start == max(0, (first - MARGIN_PX) // STRIDE * STRIDE)
                 assert min(last + 1 + MARGIN_PX, side) <= end < min(last + 1 + MARGIN_PX, side) + STRIDE
@@ -202,7 +203,7 @@ def test_mixed_precision_models_become_float32(completer, tmp_path, policy, fold
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = random_network(policy, synchronized=True)
     keras.config.set_dtype_policy(policy)
-    export.savedmodel(model, tmp_path / "mixed", fold=fold)
+    savedmodel.savedmodel(model, tmp_path / "mixed", fold=fold)
     assert types_in(tmp_path / "mixed") & {tf.float16, tf.bfloat16, tf.float32, tf.float64} == {tf.float32}
     keras.config.set_dtype_policy("float32")
     image, mask = photo(1, 40, 50), mask_of(1, 40, 50, boxes=[(0, 10, 10, 30, 30)])
@@ -210,7 +211,7 @@ def test_mixed_precision_models_become_float32(completer, tmp_path, policy, fold
 
 
 def test_folding_is_an_option(narrow, saved, complete, tmp_path):
-    export.savedmodel(narrow, tmp_path / "unfolded", fold=False)
+    savedmodel.savedmodel(narrow, tmp_path / "unfolded", fold=False)
     image, mask = photo(1, 60, 80), mask_of(1, 60, 80, boxes=[(0, 10, 20, 40, 50)])
     unfolded = signature_of(tmp_path / "unfolded")(image, mask)
     np.testing.assert_allclose(complete(image, mask).astype(int), unfolded.astype(int), atol=1)
@@ -304,8 +305,8 @@ def files(folder):
 
 def test_folders_are_created_and_an_empty_one_is_used(narrow, tmp_path, capfd):
     (tmp_path / "empty").mkdir()
-    export.savedmodel(narrow, tmp_path / "empty")
-    export.savedmodel(narrow, f"{tmp_path}/new/deep/1/")
+    savedmodel.savedmodel(narrow, tmp_path / "empty")
+    savedmodel.savedmodel(narrow, f"{tmp_path}/new/deep/1/")
     assert files(tmp_path / "empty") == files(tmp_path / "new" / "deep" / "1") != []
     assert sorted(os.listdir(tmp_path)) == ["empty", "new"]
     assert os.listdir(tmp_path / "new" / "deep") == ["1"]
@@ -315,9 +316,9 @@ def test_folders_are_created_and_an_empty_one_is_used(narrow, tmp_path, capfd):
 def test_overwriting(narrow, saved, tmp_path):
     path = shutil.copytree(saved, tmp_path / "out")
     with pytest.raises(UserError, match="out: exists already; add --overwrite"):
-        export.savedmodel(narrow, path)
+        savedmodel.savedmodel(narrow, path)
     before = (path / "assets.extra" / "glcic.json").read_text()
-    export.savedmodel(narrow, path, overwrite=True, metadata={"new": 1})
+    savedmodel.savedmodel(narrow, path, overwrite=True, metadata={"new": 1})
     assert (path / "assets.extra" / "glcic.json").read_text() != before
     assert os.listdir(tmp_path) == ["out"]
 
@@ -330,7 +331,7 @@ def test_what_is_no_savedmodel_is_never_replaced(narrow, tmp_path, names):
         (path / name).write_text("mine")
     for overwrite, match in ((False, "exists already"), (True, "holds .* and is more than a SavedModel, or none")):
         with pytest.raises(UserError, match=match):
-            export.savedmodel(narrow, path, overwrite=overwrite)
+            savedmodel.savedmodel(narrow, path, overwrite=overwrite)
     assert files(path) == sorted(names) and os.listdir(tmp_path) == ["home"]
 
 
@@ -338,9 +339,9 @@ def test_places_that_cannot_be_written(narrow, tmp_path):
     (tmp_path / "file").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(UserError, match="file: is a file; expected the name of a folder"):
-            export.savedmodel(narrow, tmp_path / "file", overwrite=overwrite)
+            savedmodel.savedmodel(narrow, tmp_path / "file", overwrite=overwrite)
         with pytest.raises(UserError, match="cannot be (created|written)"):
-            export.savedmodel(narrow, tmp_path / "file" / "out", overwrite=overwrite)
+            savedmodel.savedmodel(narrow, tmp_path / "file" / "out", overwrite=overwrite)
     assert files(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "mine"
 
 
@@ -365,9 +366,9 @@ def test_stopped_half_way_leaves_what_was_there(narrow, saved, tmp_path, monkeyp
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(expected):
-        export.savedmodel(narrow, path, overwrite=True)
+        savedmodel.savedmodel(narrow, path, overwrite=True)
     with pytest.raises(expected):
-        export.savedmodel(narrow, tmp_path / "other")
+        savedmodel.savedmodel(narrow, tmp_path / "other")
     assert files(path) == before and os.listdir(tmp_path) == ["out"]
 
 
@@ -382,7 +383,7 @@ def test_old_one_comes_back_if_the_new_one_cannot_take_its_place(narrow, saved, 
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(UserError, match="out: cannot be written .Input/output error."):
-        export.savedmodel(narrow, path, overwrite=True)
+        savedmodel.savedmodel(narrow, path, overwrite=True)
     assert (path / "saved_model.pb").is_file() and os.listdir(tmp_path) == ["out"]
 
 
@@ -430,7 +431,7 @@ def test_models_and_outputs_that_cannot_be(saved, tmp_path):
 
 def test_default_model_is_the_one_of_the_package(narrow, tmp_path, monkeypatch):
     model_file.save(narrow, tmp_path / "narrow.keras")
-    monkeypatch.setattr("glcic_tf.completer.DEFAULT_MODEL", tmp_path / "narrow.keras")
+    monkeypatch.setattr("glcic_tf.completion.completer.DEFAULT_MODEL", tmp_path / "narrow.keras")
     script.write(None, tmp_path / "out", fold_batch_norm=False, overwrite=False)
     notes = json.loads((tmp_path / "out" / "assets.extra" / "glcic.json").read_text())
     assert notes["fold_batch_norm"] is False

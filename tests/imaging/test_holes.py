@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glcic_tf import holes
+from glcic_tf.imaging import holes
 
 
 def rectangles(shape, *boxes):

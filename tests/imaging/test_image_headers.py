@@ -7,8 +7,8 @@ import struct
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from glcic_tf import image_headers
-from glcic_tf.image_headers import Metadata
+from glcic_tf.imaging import image_headers
+from glcic_tf.imaging.image_headers import Metadata
 
 IFD1 = ExifTags.IFD.IFD1  # the directory of the thumbnail
 THUMBNAIL = b"\xff\xd8\xff\xdb what the user removed \xff\xd9"

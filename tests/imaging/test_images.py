@@ -12,9 +12,9 @@ import skimage
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from glcic_tf import images
-from glcic_tf.errors import UserError
-from glcic_tf.image_headers import Metadata
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
+from glcic_tf.imaging.image_headers import Metadata
 
 HEIGHT, WIDTH = 19, 33
 

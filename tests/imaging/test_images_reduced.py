@@ -6,8 +6,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from glcic_tf import images
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
 
 
 def photo(height, width):

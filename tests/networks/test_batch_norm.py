@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from glcic_tf import devices, folding, model_file, networks
-from glcic_tf.batch_norm import SyncBatchNormalization
 from tests.test_folding import batch, randomize
+
+from glcic_tf.networks import folding, model_file, networks
+from glcic_tf.networks.batch_norm import SyncBatchNormalization
+from glcic_tf.training import devices
 
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
 ROUNDING = {"float32": 1e-5, "mixed_bfloat16": 0.02, "mixed_float16": 3e-3, "float64": 1e-12}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from glcic_tf import model_file
-from glcic_tf.completer import DEFAULT_MODEL
-from glcic_tf.folding import fold_batch_norm
-from glcic_tf.networks import completion_network
+from glcic_tf.completion.completer import DEFAULT_MODEL
+from glcic_tf.networks import model_file
+from glcic_tf.networks.folding import fold_batch_norm
+from glcic_tf.networks.networks import completion_network
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import networks, schedule, train_state
-from glcic_tf.initial_weights import draw
+from glcic_tf.networks import networks
+from glcic_tf.networks.initial_weights import draw
+from glcic_tf.training import train_state
+from glcic_tf.training.stages import resolve
 
 
 def test_kernels_have_the_numbers_that_philox_gives_for_seed_and_path():
@@ -76,7 +78,7 @@ def test_keras_would_begin_with_the_same_constants_and_limits():
 
 def test_a_run_begins_with_them_whatever_keras_seed_is(small_config):
     config = small_config(4)
-    stages = {stage.phase: stage for stage in schedule.resolve(config)}
+    stages = {stage.phase: stage for stage in resolve(config)}
     keras.utils.set_random_seed(99)
     state = train_state.TrainState(config, (0.4, 0.5, 0.6), tf.distribute.get_strategy())
     for phase in ("discriminator", "joint"):

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from glcic_tf import model_file
-from glcic_tf.completer import DEFAULT_MODEL
-from glcic_tf.errors import UserError
-from glcic_tf.networks import completion_network, context_discriminator
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import DEFAULT_MODEL
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network, context_discriminator
 
 MEAN = (0.25, 0.5, 0.75)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf.networks import STRIDE, completion_network, context_discriminator, tower_depth
+from glcic_tf.networks.networks import STRIDE, completion_network, context_discriminator, tower_depth
 
 # The paper's table of C: name, kernel, dilation, stride, filters, size of the output relative to the image.
 COMPLETION_TABLE = [

@@ -6,10 +6,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from glcic_tf import checkpoints, data, devices, examples, networks, precision, schedule, steps, train_state
-from glcic_tf.batch_norm import SyncBatchNormalization
-from glcic_tf.errors import UserError
-from glcic_tf.specs import OptimizerSpec
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import examples
+from glcic_tf.data.dataset import batches
+from glcic_tf.networks import networks
+from glcic_tf.networks.batch_norm import SyncBatchNormalization
+from glcic_tf.training import checkpoints, devices, optimizers, steps, train_state
+from glcic_tf.training.settings import OptimizerSpec
+from glcic_tf.training.stages import resolve
 
 SIZE, PATCH, BATCH = 16, 8, 8
 
@@ -74,7 +78,7 @@ def double_precision():
 def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkpoints(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.r1_gamma = 1.0
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     config.precision = "float64"
     states = [train_state.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
     assert_close(*(networks_of(s) for s in states), 0)
@@ -132,7 +136,7 @@ def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photo
     monkeypatch.setattr(networks, "completion_network", small_completion_network)
     config = config.copy_and_resolve_references()
     config.discriminator.use_global, config.accumulate_steps = False, 2
-    stage = schedule.resolve(config)[-1]
+    stage = resolve(config)[-1]
     config.precision = "float64"
     found = []
     for strategy in (devices.make_strategy("cpu"), mirrored()):
@@ -140,7 +144,7 @@ def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photo
         state.enter(stage)
         state.step.assign(stage.start)
         dataset = strategy.distribute_datasets_from_function(
-            lambda context: data.batches(photos, stage, 0, stage.start, context=context, accumulate_steps=2)
+            lambda context: batches(photos, stage, 0, stage.start, context=context, accumulate_steps=2)
         )
         metrics = steps.make_loop(state, stage)(iter(dataset), tf.constant(3))
         found.append((networks_of(state), {name: float(metrics[name]) for name in steps.METRICS["joint"]}))
@@ -153,11 +157,11 @@ def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photo
     ("workers", "replicas", "parts"), [(1, 1, 4), (1, 2, 1), (2, 2, 1), (2, 4, 1), (2, 2, 4), (2, 4, 2)]
 )
 def test_workers_make_their_replicas_shares_of_the_batches(config, photos, workers, replicas, parts):
-    stage = schedule.resolve(config)[0]
+    stage = resolve(config)[0]
     share, first = BATCH // replicas, 7
     for worker in range(workers):
         context = tf.distribute.InputContext(workers, worker, replicas)
-        dataset = data.batches(photos, stage, 3, first, context=context, accumulate_steps=parts)
+        dataset = batches(photos, stage, 3, first, context=context, accumulate_steps=parts)
         made = dataset.take(2 * replicas // workers).as_numpy_iterator()
         for step in (first, first + 1):
             whole = examples.batch(photos, stage, 3, step)
@@ -174,8 +178,8 @@ def test_workers_make_their_replicas_shares_of_the_batches(config, photos, worke
 
 
 def test_replicas_of_one_worker_get_the_batch_in_its_order(config, photos):
-    stage, strategy = schedule.resolve(config)[0], mirrored()
-    dataset = strategy.distribute_datasets_from_function(lambda c: data.batches(photos, stage, 3, 7, context=c))
+    stage, strategy = resolve(config)[0], mirrored()
+    dataset = strategy.distribute_datasets_from_function(lambda c: batches(photos, stage, 3, 7, context=c))
     for step, batch in zip((7, 8), dataset, strict=False):
         for name, value in examples.batch(photos, stage, 3, step).items():
             parts = [part.numpy() for part in strategy.experimental_local_results(batch[name])]
@@ -187,18 +191,18 @@ def test_an_overflow_on_one_replica_skips_the_step_on_both():
     strategy = mirrored()
     with strategy.scope():
         variable = keras.Variable(np.ones(3, np.float32), name="w")
-        optimizer = precision.make_optimizer(OptimizerSpec(), "mixed_float16", [variable])
+        optimizer = optimizers.make_optimizer(OptimizerSpec(), "mixed_float16", [variable])
 
     @tf.function(autograph=False)
     def step(bad_replica):
         def replica():
             replica_id = tf.distribute.get_replica_context().replica_id_in_sync_group
             gradient = tf.where(replica_id == bad_replica, np.float32(np.inf), 1.0) * tf.ones(3)
-            precision.apply_gradients(optimizer, [gradient], [variable])
+            optimizers.apply_gradients(optimizer, [gradient], [variable])
 
         strategy.run(replica)
 
-    scale = precision.loss_scale_variables(optimizer)["scale"]
+    scale = optimizers.loss_scale_variables(optimizer)["scale"]
     for bad_replica in (0, 1):
         before = float(scale.numpy())
         step(tf.constant(bad_replica))
@@ -211,7 +215,7 @@ def test_an_overflow_on_one_replica_skips_the_step_on_both():
 
 
 def test_checkpoints_with_and_without_loss_scale_load_into_each_other(config, tmp_path):
-    stage = schedule.resolve(config)[0]
+    stage = resolve(config)[0]
     for i, (first, second) in enumerate([("float32", "mixed_float16"), ("mixed_float16", "float32")]):
         config = config.copy_and_resolve_references()
         pair = []

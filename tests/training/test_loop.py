@@ -16,10 +16,11 @@ import tensorflow as tf
 
 import train as train_script
 from configs import default, tiny
-from glcic_tf import discriminator_file, model_file, networks, schedule, trainer
-from glcic_tf.checkpoints import Checkpoints
-from glcic_tf.completer import Completer
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import Completer
+from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.training import loop, stages
+from glcic_tf.training.checkpoints import Checkpoints
 
 ROOT = Path(train_script.__file__).parent
 
@@ -48,7 +49,7 @@ def make_config(steps=20):
 def finished(photos, tmp_path_factory):
     """A run that nothing interrupted, of all three phases at once."""
     workdir = tmp_path_factory.mktemp("finished")
-    assert trainer.train(make_config(), photos, workdir)
+    assert loop.train(make_config(), photos, workdir)
     return workdir
 
 
@@ -73,7 +74,7 @@ def lines(workdir):
 def test_a_run_leaves_what_it_promises(finished):
     logged = lines(finished)
     assert all({"step", "phase", "stage"} <= line.keys() for line in logged)
-    by_phase = {phase: [line for line in logged if line["phase"] == phase] for phase in schedule.PHASES}
+    by_phase = {phase: [line for line in logged if line["phase"] == phase] for phase in stages.PHASES}
     assert [line["step"] for line in by_phase["joint"] if "completion_loss" in line] == [45, 50, 55, 60]
     last = [line for line in by_phase["joint"] if "adversarial_loss" in line][-1]
     assert {
@@ -90,7 +91,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert list((finished / "tensorboard").glob("events.*"))
     assert json.loads((finished / "config.json").read_text())["stages"]["joint"]["steps"] == 20
     assert len(list((finished / "checkpoints").glob("*.index"))) == 3
-    for phase, step in zip(schedule.PHASES, (20, 40, 60), strict=True):
+    for phase, step in zip(stages.PHASES, (20, 40, 60), strict=True):
         model = keras.saving.load_model(finished / f"{phase}.keras", compile=False)
         assert [i.name for i in model.inputs] == ["image", "mask"]
         assert model_file.read_metadata(finished / f"{phase}.keras")["step"] == step
@@ -119,8 +120,8 @@ def test_run_ends_with_a_saved_model(finished):
 
 
 def test_phases_one_after_the_other_equal_all_at_once(photos, tmp_path, finished):
-    for phase in schedule.PHASES:
-        assert trainer.train(make_config(), photos, tmp_path, phase=phase)
+    for phase in stages.PHASES:
+        assert loop.train(make_config(), photos, tmp_path, phase=phase)
         assert (tmp_path / f"{phase}.keras").is_file()
     assert_same_run(tmp_path, finished)
 
@@ -129,13 +130,13 @@ def test_finished_run_says_so_and_changes_nothing(photos, finished, caplog):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     with caplog.at_level("INFO", "glcic_tf"):
         for phase in ("all", "discriminator"):
-            assert trainer.train(make_config(), photos, finished, phase=phase)
+            assert loop.train(make_config(), photos, finished, phase=phase)
     assert "the run is finished: step 60 of 60" in caplog.text and "discriminator phase is finished" in caplog.text
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
 
 
 def start(photos, workdir):
-    flags = [f"--config.stages.{phase}.steps=20" for phase in schedule.PHASES]
+    flags = [f"--config.stages.{phase}.steps=20" for phase in stages.PHASES]
     flags += [f"--config.{name}=5" for name in ("log_every_steps", "steps_per_loop")]
     flags += ["--config.checkpoint_every_steps=1"]  # so that a signal arrives within a step or two
     flags += ["--config.sample_every_steps=10", f"--data_dir={photos}", f"--workdir={workdir}"]
@@ -180,28 +181,28 @@ def test_config_that_contradicts_the_run_is_refused(photos, finished):
     config = make_config()
     config.batch_size = 2
     with pytest.raises(UserError, match=r"config\.batch_size was 4, is 2.*another --workdir"):
-        trainer.train(config, photos, finished)
+        loop.train(config, photos, finished)
 
 
 def test_a_run_goes_on_with_another_number_of_parts(photos, tmp_path):
     config = make_config(steps=1)
-    assert trainer.train(config, photos, tmp_path, phase="completion")
+    assert loop.train(config, photos, tmp_path, phase="completion")
     config.accumulate_steps = 2
-    assert trainer.train(config, photos, tmp_path, phase="discriminator")
+    assert loop.train(config, photos, tmp_path, phase="discriminator")
     assert [line["step"] for line in lines(tmp_path) if "completion_loss" in line] == [1, 2]
 
 
 def test_a_run_is_not_written_to_a_url(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--workdir=gs://bucket/run: is a URL; runs are written to a folder"):
-        trainer.train(make_config(), photos, "gs://bucket/run")
+        loop.train(make_config(), photos, "gs://bucket/run")
     assert not list(tmp_path.iterdir())
 
 
 def test_phase_without_a_trained_completion_network_is_an_error(photos, tmp_path):
     for phase in ("discriminator", "joint"):
         with pytest.raises(UserError, match=f"--phase={phase} needs a trained completion network"):
-            trainer.train(make_config(), photos, tmp_path / "new", phase=phase)
+            loop.train(make_config(), photos, tmp_path / "new", phase=phase)
     assert not (tmp_path / "new").exists()
 
 
@@ -209,7 +210,7 @@ def test_starting_from_a_model_file_takes_its_weights_and_mean_pixel(photos, tmp
     config = make_config(steps=1)
     config.init_from = str(finished / "completion.keras")
     config.optimizer.learning_rate = 1e-30
-    assert trainer.train(config, photos, tmp_path, phase="discriminator")
+    assert loop.train(config, photos, tmp_path, phase="discriminator")
     ours, theirs = (model_file.load(p) for p in (tmp_path / "discriminator.keras", config.init_from))
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -224,10 +225,10 @@ def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photo
     config = make_config(steps=1)
     config.init_from = str(tmp_path / "published.keras")
     with caplog.at_level("INFO", "glcic_tf"):
-        assert trainer.train(config, photos, tmp_path / "run", phase="completion")
+        assert loop.train(config, photos, tmp_path / "run", phase="completion")
     assert "the network of the model file has 0.03125" in caplog.text
     (tmp_path / "published.keras").unlink()
-    assert trainer.train(config, photos, tmp_path / "run")
+    assert loop.train(config, photos, tmp_path / "run")
     for phase in ("completion", "joint"):
         model = model_file.load(tmp_path / "run" / f"{phase}.keras")
         assert networks.completion_arguments(model) == arguments
@@ -237,13 +238,13 @@ def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photo
 def test_d_starts_from_a_file(photos, tmp_path, finished):
     config = make_config(steps=1)
     config.init_from = str(finished / "completion.keras")
-    stage = schedule.resolve(config)[1]
+    stage = stages.resolve(config)[1]
     arguments = {"image_size": stage.image_size, "patch_size": stage.patch_size, "width": 1 / 32, "relu_first": True}
     network = networks.context_discriminator(**arguments)
     discriminator_file.save(network, tmp_path / "d.keras")
     config.discriminator.init_from = str(tmp_path / "d.keras")
     config.stages.discriminator.discriminator_optimizer.learning_rate = 1e-30
-    assert trainer.train(config, photos, tmp_path / "run", phase="discriminator")
+    assert loop.train(config, photos, tmp_path / "run", phase="discriminator")
     kept = [v for name, v in variables(tmp_path / "run").items() if v.shape == network.get_layer("logit").kernel.shape]
     assert any(np.array_equal(value, network.get_layer("logit").kernel) for value in kept)
 
@@ -253,7 +254,7 @@ def test_d_starts_from_a_file(photos, tmp_path, finished):
     with pytest.raises(
         UserError, match=r"d\.keras: is for 32 px and patches of 16 px; stage discriminator has 64 and 16"
     ):
-        trainer.train(config, photos, tmp_path / "other", phase="discriminator")
+        loop.train(config, photos, tmp_path / "other", phase="discriminator")
 
 
 def test_stages_grow_and_d_is_built_anew(photos, tmp_path):
@@ -265,16 +266,16 @@ def test_stages_grow_and_d_is_built_anew(photos, tmp_path):
         d_large=default.stage("discriminator", steps=1),
         joint=default.stage("joint", steps=1, optimizer=default.adam(1e-3)),
     )
-    assert trainer.train(config, photos, tmp_path)
+    assert loop.train(config, photos, tmp_path)
     assert [line["stage"] for line in lines(tmp_path) if "images_per_second" in line] == list(config.stages)
-    assert sorted(path.name for path in tmp_path.glob("*.keras")) == [f"{phase}.keras" for phase in schedule.PHASES]
+    assert sorted(path.name for path in tmp_path.glob("*.keras")) == [f"{phase}.keras" for phase in stages.PHASES]
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(photos, tmp_path):
     config = make_config()
     config.stages.completion.optimizer.learning_rate = 1e30
     with pytest.raises(UserError, match=r"^step \d+: .*not.*finite.*no checkpoint was saved yet"):
-        trainer.train(config, photos, tmp_path, phase="completion")
+        loop.train(config, photos, tmp_path, phase="completion")
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -282,7 +283,7 @@ def test_fewer_photos_than_a_batch(photos, tmp_path):
     config = make_config()
     config.batch_size = 19
     with pytest.raises(UserError, match="18 photos to train on, fewer than one batch of 19"):
-        trainer.train(config, photos, tmp_path)
+        loop.train(config, photos, tmp_path)
 
 
 def test_broken_photos_stop_training_with_one_line(photos, tmp_path):
@@ -295,13 +296,13 @@ def test_broken_photos_stop_training_with_one_line(photos, tmp_path):
     config.data.mean_pixel = (0.5, 0.5, 0.5)  # so that training itself meets the file
     config.data.validation_photos = 0
     with pytest.raises(UserError, match=r"1 of 21 photos cannot be decoded, more than 1%.*broken\.jpg"):
-        trainer.train(config, folder, tmp_path / "run")
+        loop.train(config, folder, tmp_path / "run")
 
 
 def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog):
     config = make_config(steps=15)
     config.data.mean_pixel = (0.5, 0.5, 0.5)
-    assert trainer.train(config, photos, tmp_path, phase="completion")
+    assert loop.train(config, photos, tmp_path, phase="completion")
     folder = tmp_path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir() if path.suffix == ".index") == [
         f"ckpt-{step}.index" for step in (10, 15, 5)
@@ -312,18 +313,18 @@ def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog)
     assert path.endswith("ckpt-10") and meta["step"] == 10 and "ckpt-15: cannot be restored" in caplog.text
     (folder / "ckpt-99.index").write_text("broken")
     config.checkpoints_kept = 1
-    assert trainer.train(config, photos, tmp_path, phase="completion")
+    assert loop.train(config, photos, tmp_path, phase="completion")
     assert [path.name for path in folder.glob("*.index")] == ["ckpt-15.index"]  # not the one of the highest number
     for path in folder.glob("ckpt-*.index"):
         path.write_text("broken")
     with pytest.raises(UserError, match="ckpt-15: cannot be restored"):
-        trainer.train(config, photos, tmp_path, phase="completion")
+        loop.train(config, photos, tmp_path, phase="completion")
 
 
 def test_two_replicas_in_float16_train_all_phases(photos, tmp_path):
     config = make_config(steps=1)
     config.precision = "mixed_float16"
-    assert trainer.train(config, photos, tmp_path, strategy="mirrored")
+    assert loop.train(config, photos, tmp_path, strategy="mirrored")
     last = [line for line in lines(tmp_path) if "adversarial_loss" in line][-1]
     assert last["loss_scale"] >= 1 and np.isfinite(last["completion_loss"])
     model = model_file.load(tmp_path / "joint.keras")
@@ -334,14 +335,14 @@ def test_broken_validation_photos_are_left_out(photos, tmp_path, caplog):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "broken.png").write_text("no photo")
     (tmp_path / "val" / "good.png").write_bytes((photos / "0.png").read_bytes())
-    assert trainer.train(make_config(1), photos, tmp_path / "run", phase="completion", val_dir=tmp_path / "val")
+    assert loop.train(make_config(1), photos, tmp_path / "run", phase="completion", val_dir=tmp_path / "val")
     assert "left out: " in caplog.text and (tmp_path / "run" / "samples" / "0000001.png").is_file()
 
 
 def test_places_that_cannot_be_written(photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--workdir=.*file.*cannot be made"):
-        trainer.train(make_config(), photos, tmp_path / "file" / "run")
+        loop.train(make_config(), photos, tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(

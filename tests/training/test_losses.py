@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import losses
-from glcic_tf.specs import ADVERSARIAL_FORMS
+from glcic_tf.training import losses
+from glcic_tf.training.settings import ADVERSARIAL_FORMS
 
 
 def images_and_mask():

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import cluster, devices
-from glcic_tf.checkpoints import Checkpoints
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.training import cluster, devices
+from glcic_tf.training.checkpoints import Checkpoints
 
-ROOT = Path(cluster.__file__).parent.parent
+ROOT = Path(cluster.__file__).parents[2]
 CONFIG = """
 from configs import default, tiny
 
@@ -34,12 +34,13 @@ def get_config():
 IN_ONE_PROCESS = """
 import sys
 import tensorflow as tf
-from glcic_tf import config_file, trainer
+from glcic_tf.common import config_file
+from glcic_tf.training import loop
 
 cpu, two = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 config, photos, workdir = sys.argv[1:]
-assert trainer.train(config_file.load(config), photos, workdir, strategy="mirrored")
+assert loop.train(config_file.load(config), photos, workdir, strategy="mirrored")
 """
 
 

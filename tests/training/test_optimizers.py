@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import precision
-from glcic_tf.specs import OPTIMIZERS, OptimizerSpec
+from glcic_tf.training import optimizers
+from glcic_tf.training.settings import OPTIMIZERS, OptimizerSpec
 
 START = np.array([1.0, -2.0, 0.5], np.float32)
 
@@ -54,7 +54,7 @@ def course(optimizer, weights, gradients):
     @tf.function(autograph=False)
     def step(gradient):
         scaled = optimizer.scale_loss(gradient)
-        precision.apply_gradients(optimizer, [scaled], [weights])
+        optimizers.apply_gradients(optimizer, [scaled], [weights])
 
     table = []
     for gradient in gradients:
@@ -65,7 +65,7 @@ def course(optimizer, weights, gradients):
 
 def test_adadelta_equals_zeilers_formula():
     weights = variable()
-    optimizer = precision.make_optimizer(OptimizerSpec(), "float32", [weights])
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), "float32", [weights])
     table = course(optimizer, weights, gradients(12))
     np.testing.assert_allclose(table, zeiler(gradients(12), START), rtol=1e-6)
     assert np.abs(table[-1] - START)[1] > 0.005  # and it moves: with Keras' learning rate it would look frozen
@@ -74,8 +74,8 @@ def test_adadelta_equals_zeilers_formula():
 def test_first_step_of_adadelta_by_hand():
     """Gradient 2: the running average is 0.05 * 4, so the step is sqrt(1e-6) / sqrt(0.200001) * 2 = 0.00447212."""
     weights = variable([1.0])
-    optimizer = precision.make_optimizer(OptimizerSpec(), "float32", [weights])
-    precision.apply_gradients(optimizer, [tf.constant([2.0])], [weights])
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), "float32", [weights])
+    optimizers.apply_gradients(optimizer, [tf.constant([2.0])], [weights])
     np.testing.assert_allclose(weights.numpy(), [1 - 0.00447212], rtol=1e-7)
 
 
@@ -87,7 +87,7 @@ def test_first_step_of_adadelta_by_hand():
 )
 def test_adadelta_takes_its_settings(given, expected):
     weights = variable()
-    optimizer = precision.make_optimizer(given, "float32", [weights])
+    optimizer = optimizers.make_optimizer(given, "float32", [weights])
     np.testing.assert_allclose(
         course(optimizer, weights, gradients(6)), zeiler(gradients(6), START, **expected), rtol=1e-6
     )
@@ -97,49 +97,49 @@ def test_adadelta_takes_its_settings(given, expected):
 def test_adam_equals_its_formula(beta_1):
     weights = variable()
     spec = OptimizerSpec(name="adam", learning_rate=1e-2, beta_1=beta_1, beta_2=0.99, epsilon=1e-7)
-    optimizer = precision.make_optimizer(spec, "float32", [weights])
+    optimizer = optimizers.make_optimizer(spec, "float32", [weights])
     golden = kingma(gradients(12), START, 1e-2, beta_1, 0.99, 1e-7)
     np.testing.assert_allclose(course(optimizer, weights, gradients(12)), golden, rtol=2e-6)
 
 
 def test_unknown_optimiser():
     with pytest.raises(ValueError, match="'sgd'; known: adadelta, adam"):
-        precision.make_optimizer(OptimizerSpec(name="sgd"), "float32", [variable()])
+        optimizers.make_optimizer(OptimizerSpec(name="sgd"), "float32", [variable()])
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_only_float16_scales_the_loss(policy):
-    optimizer = precision.make_optimizer(OptimizerSpec(), policy, [variable()])
-    assert precision.inner(optimizer) is optimizer
-    assert precision.loss_scale_variables(optimizer) == {}
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), policy, [variable()])
+    assert optimizers.inner(optimizer) is optimizer
+    assert optimizers.loss_scale_variables(optimizer) == {}
     assert float(optimizer.scale_loss(tf.constant(3.0))) == 3.0
 
 
 def test_float16_scales_the_loss_and_takes_the_scale_back():
     weights = variable()
-    optimizer = precision.make_optimizer(OptimizerSpec(), "mixed_float16", [weights])
-    assert isinstance(precision.inner(optimizer), keras.optimizers.Adadelta)
-    assert precision.inner(optimizer) is not optimizer
-    scale = float(precision.loss_scale_variables(optimizer)["scale"].numpy())
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), "mixed_float16", [weights])
+    assert isinstance(optimizers.inner(optimizer), keras.optimizers.Adadelta)
+    assert optimizers.inner(optimizer) is not optimizer
+    scale = float(optimizers.loss_scale_variables(optimizer)["scale"].numpy())
     assert scale > 1
     assert float(optimizer.scale_loss(tf.constant(3.0))) == 3 * scale
     np.testing.assert_allclose(course(optimizer, weights, gradients(6)), zeiler(gradients(6), START), rtol=1e-6)
-    assert int(precision.loss_scale_variables(optimizer)["steps_since_change"].numpy()) == 6
+    assert int(optimizers.loss_scale_variables(optimizer)["steps_since_change"].numpy()) == 6
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_overflow_skips_the_step_and_lowers_the_scale(bad):
     """In one of two variables: neither it nor the other, nor any slot, changes."""
     pair = [variable(), variable([3.0])]
-    optimizer = precision.make_optimizer(OptimizerSpec(), "mixed_float16", pair)
-    precision.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
-    before = [v.numpy().copy() for v in [*pair, *precision.inner(optimizer).variables]]
-    scale = float(precision.loss_scale_variables(optimizer)["scale"].numpy())
-    precision.apply_gradients(optimizer, [tf.ones(3), tf.constant([bad], tf.float32)], pair)
-    for expected, found in zip(before, [*pair, *precision.inner(optimizer).variables], strict=True):
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), "mixed_float16", pair)
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
+    before = [v.numpy().copy() for v in [*pair, *optimizers.inner(optimizer).variables]]
+    scale = float(optimizers.loss_scale_variables(optimizer)["scale"].numpy())
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.constant([bad], tf.float32)], pair)
+    for expected, found in zip(before, [*pair, *optimizers.inner(optimizer).variables], strict=True):
         np.testing.assert_array_equal(found.numpy(), expected)
-    assert float(precision.loss_scale_variables(optimizer)["scale"].numpy()) == scale / 2
-    precision.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
+    assert float(optimizers.loss_scale_variables(optimizer)["scale"].numpy()) == scale / 2
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
     assert not np.array_equal(pair[0].numpy(), before[0]), "training does not go on after an overflow"
 
 
@@ -149,23 +149,23 @@ def test_carry_over_goes_on_as_if_nothing_had_been(policy, name):
     """Four steps with one optimiser and four with its successor are eight with one."""
     spec = OptimizerSpec(name=name, learning_rate=0.1)
     whole = variable()
-    golden = course(precision.make_optimizer(spec, policy, [whole]), whole, gradients(8))
+    golden = course(optimizers.make_optimizer(spec, policy, [whole]), whole, gradients(8))
 
     weights = variable()
-    old = precision.make_optimizer(spec, policy, [weights])
+    old = optimizers.make_optimizer(spec, policy, [weights])
     course(old, weights, gradients(8)[:4])
     if policy == "mixed_float16":
-        precision.loss_scale_variables(old)["scale"].assign(64.0)
-    new = precision.make_optimizer(spec, policy, [weights])
-    precision.carry_over(old, new)
+        optimizers.loss_scale_variables(old)["scale"].assign(64.0)
+    new = optimizers.make_optimizer(spec, policy, [weights])
+    optimizers.carry_over(old, new)
     np.testing.assert_array_equal(course(new, weights, gradients(8)[4:])[-1], golden[-1])
     if policy == "mixed_float16":
-        scaling = {key: float(value.numpy()) for key, value in precision.loss_scale_variables(new).items()}
+        scaling = {key: float(value.numpy()) for key, value in optimizers.loss_scale_variables(new).items()}
         assert scaling == {"scale": 64.0, "steps_since_change": 8.0}
 
 
 def rates(spec, steps, at):
-    return [float(precision.learning_rate(spec, tf.constant(step, tf.int64), steps)) for step in at]
+    return [float(optimizers.learning_rate(spec, tf.constant(step, tf.int64), steps)) for step in at]
 
 
 def test_constant_learning_rate():

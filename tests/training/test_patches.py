@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import geometry
+from glcic_tf.training.patches import composite, local_patch
 
 
 def test_local_patch_equals_slicing_and_passes_gradients_back():
@@ -16,7 +16,7 @@ def test_local_patch_equals_slicing_and_passes_gradients_back():
     def cut(images, origin):
         with tf.GradientTape() as tape:
             tape.watch(images)
-            patches = geometry.local_patch(images, origin, 4)
+            patches = local_patch(images, origin, 4)
             total = tf.reduce_sum(patches * upstream)
         return patches, tape.gradient(total, images)
 
@@ -33,5 +33,5 @@ def test_composite_keeps_known_pixels_bit_for_bit():
     images, completed = rng.random([2, 3, 16, 16, 3], np.float32)
     images[0] = np.round(images[0] * 255) / np.float32(255)
     mask = (rng.random([3, 16, 16, 1]) < 0.5).astype(np.float32)
-    result = geometry.composite(tf.constant(completed), tf.constant(images), tf.constant(mask)).numpy()
+    result = composite(tf.constant(completed), tf.constant(images), tf.constant(mask)).numpy()
     np.testing.assert_array_equal(result, np.where(mask == 1, completed, images))

@@ -7,18 +7,16 @@ from pathlib import Path
 import pytest
 
 from configs import compact, default, places2, tiny
-from glcic_tf import schedule
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
+from glcic_tf.training.stages import FREE_FIELDS, check_replicas, contradictions, resolve, to_dict
 
-CONFIGS = sorted(
-    path.stem for path in (Path(__file__).parent.parent / "configs").glob("*.py") if path.stem != "__init__"
-)
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py") if path.stem != "__init__")
 
 
 def stages_of(config, **changes):
     """Resolve with changes; `__` stands for the dots in a field's name."""
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return schedule.resolve(config)
+    return resolve(config)
 
 
 def refusal(config, **changes):
@@ -33,12 +31,12 @@ def refusal(config, **changes):
 def test_every_config_loads_and_resolves(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     assert [stage.index for stage in stages] == list(range(len(stages)))
     assert stages[-1].phase == "joint"
-    resolved = schedule.to_dict(config)
+    resolved = to_dict(config)
     assert list(resolved["stages"]) == [stage.name for stage in stages]
-    assert schedule.contradictions(json.loads(json.dumps(resolved)), resolved, step=1) == []
+    assert contradictions(json.loads(json.dumps(resolved)), resolved, step=1) == []
     if name != "default":
         assert f"python train.py --config configs/{name}.py" in module.__doc__
     with pytest.raises(AttributeError):
@@ -47,7 +45,7 @@ def test_every_config_loads_and_resolves(name):
 
 def test_places2_has_the_papers_numbers():
     config = places2.get_config()
-    completion, discriminator, joint = stages = schedule.resolve(config)
+    completion, discriminator, joint = stages = resolve(config)
     assert [(s.phase, s.start, s.steps, s.end) for s in stages] == [
         ("completion", 0, 90_000, 90_000),
         ("discriminator", 90_000, 10_000, 100_000),
@@ -75,7 +73,7 @@ def test_places2_has_the_papers_numbers():
 
 def test_celeba_has_the_published_sizes():
     config = importlib.import_module("configs.celeba").get_config()
-    for stage in schedule.resolve(config):
+    for stage in resolve(config):
         assert (stage.short_edge_min_px, stage.short_edge_max_px) == (160, 178)
         assert (stage.image_size, stage.patch_size) == (160, 96)
         assert (stage.hole.min_px, stage.hole.max_px) == (48, 96)
@@ -84,9 +82,9 @@ def test_celeba_has_the_published_sizes():
 
 def test_facade_starts_from_the_shipped_weights():
     config = importlib.import_module("configs.facade").get_config()
-    assert config.init_from == "glcic_tf/weights/scenes.keras"
+    assert config.init_from == "glcic_tf/networks/weights/scenes.keras"
     assert config.width == compact.get_config().width  # that the weights were trained with
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     assert {(s.image_size, s.patch_size, s.hole.min_px, s.hole.max_px) for s in stages} == {(256, 128, 96, 128)}
     # C's averages are kept from stage to stage; the discriminator phase leaves them alone.
     assert {s.optimizer.name for s in stages if s.phase != "discriminator"} == {"adam"}
@@ -127,7 +125,7 @@ def test_batch_size_of_compact_scales_all_its_stages():
 
 
 def test_sizes_keep_the_papers_proportions():
-    stage = schedule.resolve(tiny.get_config())[0]
+    stage = resolve(tiny.get_config())[0]
     assert (stage.image_size, stage.patch_size, stage.hole.min_px, stage.hole.max_px) == (32, 16, 12, 16)
     assert (stage.short_edge_min_px, stage.short_edge_max_px) == (32, 48)
     assert default.size(256) == dict(
@@ -237,7 +235,7 @@ def test_a_second_size_needs_a_second_discriminator_stage():
         return config
 
     first = [("completion", "small"), ("discriminator", "small"), ("joint", "small")]
-    grown = schedule.resolve(config(*first, ("discriminator", "large"), ("joint", "large")))
+    grown = resolve(config(*first, ("discriminator", "large"), ("joint", "large")))
     assert [stage.image_size for stage in grown] == [64, 64, 64, 128, 128]
     assert "stage joint_large" in refusal(config(*first, ("joint", "large")))
     both = [("completion", "small"), ("discriminator", "small"), ("discriminator", "large"), ("joint", "small")]
@@ -254,16 +252,16 @@ def test_misspelt_stage_fields_are_errors():
 
 def test_batch_must_be_shared_evenly_by_the_replicas():
     stages = stages_of(default.get_config(), stages__joint__batch_size=90)
-    schedule.check_replicas(stages, 6)
-    schedule.check_replicas(stages, 1)
+    check_replicas(stages, 6)
+    check_replicas(stages, 1)
     with pytest.raises(
         UserError, match="stage joint: batch_size 90 is not divisible by the 4 replicas; choose a multiple of 4"
     ):
-        schedule.check_replicas(stages, 4)
-    schedule.check_replicas(stages, 2, accumulate_steps=3)
+        check_replicas(stages, 4)
+    check_replicas(stages, 2, accumulate_steps=3)
     found = "batch_size 90 is not divisible by the 6 replicas times config.accumulate_steps=2; choose a multiple of 12"
     with pytest.raises(UserError, match=f"stage joint: {found}"):
-        schedule.check_replicas(stages, 6, accumulate_steps=2)
+        check_replicas(stages, 6, accumulate_steps=2)
 
 
 def test_parts_of_a_step_share_the_batch_evenly_whatever_the_replicas():
@@ -274,15 +272,15 @@ def test_parts_of_a_step_share_the_batch_evenly_whatever_the_replicas():
     config.accumulate_steps = 0
     assert "accumulate_steps is 0; expected at least 1" in refusal(config)
     config.accumulate_steps = 8
-    schedule.resolve(config)
+    resolve(config)
 
 
 def changed(step, **changes):
     """Contradictions between tiny.py (40 steps a stage) as kept in a checkpoint at `step` and itself with changes."""
-    then = json.loads(json.dumps(schedule.to_dict(tiny.get_config())))
+    then = json.loads(json.dumps(to_dict(tiny.get_config())))
     config = tiny.get_config()
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return schedule.contradictions(then, schedule.to_dict(config), step)
+    return contradictions(then, to_dict(config), step)
 
 
 def test_an_equal_config_contradicts_nothing():
@@ -312,7 +310,7 @@ def test_fields_of_how_it_runs_may_change():
         sample_photos=5,
         data__workers=2,
     )
-    assert {name.replace("__", ".") for name in values} == set(schedule.FREE_FIELDS)
+    assert {name.replace("__", ".") for name in values} == set(FREE_FIELDS)
     assert changed(step=50, **values) == []
 
 
@@ -329,12 +327,12 @@ def test_length_of_stages_that_are_not_over_may_change():
 
 
 def test_stages_that_came_went_or_moved_contradict():
-    then = schedule.to_dict(tiny.get_config())
+    then = to_dict(tiny.get_config())
     config = tiny.get_config()
     names = list(then["stages"])
     moved = {**then, "stages": {name: then["stages"][name] for name in reversed(names)}}
-    assert schedule.contradictions(then, moved, 1) == [("stages", names, names[::-1])]
+    assert contradictions(then, moved, 1) == [("stages", names, names[::-1])]
     config.stages = default.stages(config, completion=default.stage("completion", steps=40))
-    gone = schedule.contradictions(then, schedule.to_dict(config), 1)
+    gone = contradictions(then, to_dict(config), 1)
     assert ("stages.joint.phase", "joint", "absent") in gone
-    assert ("stages.joint.phase", "absent", "joint") in schedule.contradictions(schedule.to_dict(config), then, 1)
+    assert ("stages.joint.phase", "absent", "joint") in contradictions(to_dict(config), then, 1)

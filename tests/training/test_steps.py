@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf import geometry, precision, schedule, steps, train_state
+from glcic_tf.training import optimizers, steps, train_state
+from glcic_tf.training.patches import composite, local_patch
+from glcic_tf.training.stages import PHASES, resolve
 
 SIZE, PATCH, BATCH = 16, 8, 4
 
@@ -13,7 +15,7 @@ SIZE, PATCH, BATCH = 16, 8, 4
 @pytest.fixture(scope="module")
 def stages(small_config):
     config = small_config(BATCH)
-    return config, {stage.phase: stage for stage in schedule.resolve(config)}
+    return config, {stage.phase: stage for stage in resolve(config)}
 
 
 def make_state(stages, phase):
@@ -95,7 +97,7 @@ def test_adversarial_gradient_reaches_c_and_asks_for_images_that_look_real(stage
         steps.joint_step(state, stage, batch, 0.0)
         images = tf.cast(batch["image"], tf.float32) / 255
         completed = state.completion({"image": images, "mask": batch["mask"]}, training=True)
-        fakes = geometry.composite(completed, images, batch["mask"])
+        fakes = composite(completed, images, batch["mask"])
         logits[weight] = float(tf.reduce_mean(steps._discriminate(state, stage, fakes, batch["patch"])))
     assert logits[1e6] > logits[0.0]
 
@@ -118,7 +120,7 @@ def test_joint_step_updates_d_first_and_uses_one_forward_pass(stages):
     images = tf.cast(batch["image"], tf.float32) / 255
     # Batch statistics: the outputs do not depend on the moving ones, which the step did change.
     completed = state.completion({"image": images, "mask": batch["mask"]}, training=True)
-    fakes = geometry.composite(completed, images, batch["mask"])
+    fakes = composite(completed, images, batch["mask"])
     logits = steps._discriminate(state, stage, fakes, batch["patch"]).numpy()
     np.testing.assert_allclose(metrics["adversarial_loss"], np.mean(-np.log1p(np.exp(logits))), rtol=1e-4)
 
@@ -128,7 +130,7 @@ def test_r1_takes_d_s_gradient_at_real_images(stages):
     state, stage = make_state(stages, "discriminator")
     batch = make_batch()
     images = tf.cast(batch["image"], tf.float32) / 255
-    inputs = {"image": images, "patch": geometry.local_patch(images, batch["real_patch"], PATCH)}
+    inputs = {"image": images, "patch": local_patch(images, batch["real_patch"], PATCH)}
     _, gradients = steps._discriminate(state, stage, images, batch["real_patch"], with_gradients=True)
     for name, gradient in zip(sorted(inputs), gradients, strict=True):
         step = 1e-2 * gradient / tf.norm(gradient)
@@ -181,7 +183,7 @@ def test_d_is_kept_at_one_size_and_built_anew_at_another(stages):
         np.testing.assert_array_equal(old, new.numpy())
     state.enter(replace(stage, image_size=32, patch_size=16))
     assert state.discriminator is not network
-    assert int(precision.inner(state.discriminator_optimizer).iterations) == 0
+    assert int(optimizers.inner(state.discriminator_optimizer).iterations) == 0
 
 
 def test_loop_counts_steps_averages_and_names_a_step_that_is_no_number(stages):
@@ -260,7 +262,7 @@ def accumulated_by_hand(state, stage, batch, count, known_weight):
         update(state.completion, state.completion_optimizer, loss_of_c)
 
 
-@pytest.mark.parametrize("phase", schedule.PHASES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, phase):
     """Also the statistics: batch normalisation sees a part at a time, and C's moving ones move once for each."""
     from dataclasses import replace
@@ -296,7 +298,7 @@ def test_metrics_of_a_step_in_parts_are_means_over_the_batch(stages):
     np.testing.assert_allclose(found["completion_loss"], np.mean(expected), rtol=1e-5)
 
 
-@pytest.mark.parametrize("phase", schedule.PHASES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_a_step_can_be_compiled_for_a_tpu(stages, phase):
     """Every shape is known, and nothing in it calls back into Python on the host."""
     state, stage = make_state(stages, phase)

@@ -1,7 +1,8 @@
 """The page to remove things from photos: `app.py`.
 
-`photo` is one photo at work, `photos` all of them, `models` the networks, `folder` what is temporary; `page` is what
-the browser shows, `work` what its buttons do, and `server` lets nothing through but what the page needs.
+`painted_photo` is one photo at work, `open_photos` all of them, `models` the networks, `temporary_files` what is
+temporary; `layout` is what the browser shows, `buttons` what its buttons do, and `page_server` lets nothing through but
+what the page needs.
 """
 
 import os

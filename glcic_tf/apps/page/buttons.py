@@ -8,9 +8,10 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from glcic_tf import demo, holes, images
-from glcic_tf.app.photo import Photo, read_painted, result_name, suffix_of
-from glcic_tf.errors import UserError
+from glcic_tf.apps import demo
+from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name, suffix_of
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import holes, images
 
 PHOTO_FORMAT, PNG = FORMATS = ("As the photo", "PNG")  # of a download
 MAX_GROW_PX = 64

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from glcic_tf import demo
-from glcic_tf.app.photo import BRUSH_RGBA
-from glcic_tf.app.work import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
-from glcic_tf.completer import POSTPROCESSES
+from glcic_tf.apps import demo
+from glcic_tf.apps.page.buttons import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
+from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
+from glcic_tf.completion.completer import POSTPROCESSES
 
 SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
 _HERE = Path(__file__).parent

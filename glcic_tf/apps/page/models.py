@@ -5,8 +5,8 @@ import os
 import threading
 from pathlib import Path
 
-from glcic_tf import files, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
 
 PACKAGE = "package"
 
@@ -30,8 +30,8 @@ class Models:
         for path in paths:
             if path != PACKAGE and not Path(path).is_file():
                 raise UserError(f"--model={path}: there is no such file; check the name.")
-        with scripts.quiet_start():  # from here on it takes seconds
-            from glcic_tf.completer import Completer
+        with cli.quiet_start():  # from here on it takes seconds
+            from glcic_tf.completion.completer import Completer
 
             for path in paths:
                 stem = path if path == PACKAGE else Path(path).stem

@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 
 class Photos:

@@ -12,10 +12,11 @@ import warnings
 import uvicorn
 from starlette.responses import JSONResponse
 
-from glcic_tf import listening, scripts
-from glcic_tf.app.folder import Folder
-from glcic_tf.app.models import Models
-from glcic_tf.app.photos import Photos
+from glcic_tf.apps import listening
+from glcic_tf.apps.page.models import Models
+from glcic_tf.apps.page.open_photos import Photos
+from glcic_tf.apps.page.temporary_files import Folder
+from glcic_tf.common import cli
 
 MAX_HELD_BYTES = 2**32  # pixels of all photos at work
 IDLE_S = 4 * 3600  # photos, and files that the page made, are kept so long without use
@@ -57,11 +58,11 @@ def serve(models=(), host="127.0.0.1", port=7860, max_upload_mb=100, max_megapix
     with listening.listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="glcic-app-") as folder:
         application = app(Models(models), folder, max_upload_mb, max_megapixels, max_queue)
         if not listening.is_loopback(listener):
-            scripts.say(f"--host={host}: everybody who reaches this machine on the network can use the page.")
+            cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page.")
         print(f"The page is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
         try:
             with warnings.catch_warnings():
-                from glcic_tf.completer import HoleSizeWarning
+                from glcic_tf.completion.completer import HoleSizeWarning
 
                 warnings.simplefilter("ignore", HoleSizeWarning)  # the page says it in its own words
                 server(application).run(sockets=[listener])
@@ -98,9 +99,9 @@ async def _application(models, folder, upload_bytes, max_pixels, max_queue):
     import gradio
     from fastapi import FastAPI
 
-    from glcic_tf.app import page
+    from glcic_tf.apps.page import layout
 
-    blocks = page.make(models, Photos(MAX_HELD_BYTES, IDLE_S), folder, max_pixels, max_queue)
+    blocks = layout.make(models, Photos(MAX_HELD_BYTES, IDLE_S), folder, max_pixels, max_queue)
     application = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
         blocks,
@@ -114,7 +115,7 @@ async def _application(models, folder, upload_bytes, max_pixels, max_queue):
         enable_monitoring=False,
         run_history=False,
         show_error=True,
-        **page.LOOK,
+        **layout.LOOK,
     )
     blocks.has_launched = True  # else Gradio takes any path for that of an uploaded file, /etc/passwd too
     return application

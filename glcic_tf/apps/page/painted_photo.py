@@ -6,10 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import files, holes, images, training_holes
-from glcic_tf.errors import UserError
-from glcic_tf.image_headers import Metadata
-from glcic_tf.specs import HoleSpec
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import random_holes
+from glcic_tf.data.random_holes import HoleSpec
+from glcic_tf.imaging import holes, images
+from glcic_tf.imaging.image_headers import Metadata
 
 PREVIEW_PX = 1280  # longest side of what the browser shows
 # Pink, as photos seldom are. Mostly opaque, so that `images.read_mask` takes it for white, also where all is painted.
@@ -82,7 +84,7 @@ class Photo:
 
     def random_hole(self, rng):
         """Paint a hole as those of the training, in a square as large as fits, anywhere on the photo."""
-        mask, _ = training_holes.draw_hole(rng, _RANDOM_HOLE_PX, HoleSpec("mixed"))
+        mask, _ = random_holes.draw_hole(rng, _RANDOM_HOLE_PX, HoleSpec("mixed"))
         shape = self.pixels.shape[:2]
         side = min(shape)
         top, left = (rng.integers(0, length - side, endpoint=True) for length in shape)

@@ -1,8 +1,8 @@
 """Train where TensorFlow does not run.
 
-  python -m glcic_tf.portable export --config configs/places2.py --data_dir photos/ --workdir run/ --output bundle/
-  python -m glcic_tf.portable run --bundle bundle/ --data_dir photos.tar --output out/ --minutes 30
-  python -m glcic_tf.portable import --state out/ --workdir run/
+  python -m glcic_tf.apps.portable export --config configs/places2.py --data_dir photos/ --workdir run/ --output bundle/
+  python -m glcic_tf.apps.portable run --bundle bundle/ --data_dir photos.tar --output out/ --minutes 30
+  python -m glcic_tf.apps.portable import --state out/ --workdir run/
 
 `export` and `import` need what train.py needs; `run` needs JAX, NumPy and OpenCV.
 """
@@ -10,7 +10,7 @@
 import argparse
 import sys
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 COMMANDS = ("export", "run", "import")
 
@@ -22,7 +22,7 @@ def main(argv):
         sys.exit(f"portable: expected {', '.join(COMMANDS)}, found {command}; see the top of {__file__}")
     if command == "run":
         sys.exit(_run(argv[2:]))
-    from glcic_tf.portable import commands  # wants absl and ml_collections
+    from glcic_tf.apps.portable import commands  # wants absl and ml_collections
 
     commands.main(command, argv[1:])
 
@@ -46,7 +46,7 @@ def _run(argv):
     add("--peak_tflops", type=float, help="the device's peak, to log the share of it that is used")
     args = parser.parse_args(argv)
     try:
-        from glcic_tf.portable.run import run
+        from glcic_tf.apps.portable.run_bundle import run
 
         run(**vars(args))
     except (UserError, ImportError) as error:  # OpenCV may be missing

@@ -11,7 +11,7 @@
     steps_per_call  how many batches a program takes at once
     state           position of the state in `state/` (see `state_files`), null for a run that starts anew
     stages          one for each stage that is left:
-        stage       the fields of schedule.Stage
+        stage       the fields of stages.Stage
         program     file, and its sha256: an HloModuleProto, serialised
         arguments   names of the program's first parameters: those of steps that are no state
         variables   names, shapes, dtypes and first values of the other parameters, in their order
@@ -25,10 +25,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from glcic_tf import files
-from glcic_tf.errors import UserError
-from glcic_tf.schedule import Stage
-from glcic_tf.specs import HoleSpec, OptimizerSpec
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.random_holes import HoleSpec
+from glcic_tf.training.settings import OptimizerSpec
+from glcic_tf.training.stages import Stage
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -57,7 +58,7 @@ class Bundle:
     Attributes:
         folder: pathlib.Path.
         manifest: dict, as the module describes it.
-        stages: list of schedule.Stage, those that are left.
+        stages: list of stages.Stage, those that are left.
 
     Raises:
         UserError: the folder is missing or no bundle, of another version, or damaged.
@@ -111,7 +112,7 @@ def write_manifest(folder, manifest):
 
 
 def stage_fields(stage):
-    """Turn a schedule.Stage into a dict of JSON's types."""
+    """Turn a stages.Stage into a dict of JSON's types."""
     return dataclasses.asdict(stage)
 
 

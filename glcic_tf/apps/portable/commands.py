@@ -6,8 +6,8 @@ import absl.logging
 from absl import flags
 from ml_collections import config_flags
 
-from glcic_tf import config_file, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli, config_file
+from glcic_tf.common.errors import UserError
 
 
 def main(command, argv):
@@ -18,12 +18,12 @@ def main(command, argv):
         try:
             config_file.check(sys.argv)
         except UserError as error:
-            scripts.say(error)
+            cli.say(error)
             sys.exit(1)
     else:
         flags.DEFINE_string("state", None, "Folder that run saved, or its --output.", required=True)
         flags.DEFINE_string("workdir", None, "Folder of the run to take it into.", required=True)
-    scripts.run({"export": _export, "import": _import}[command])
+    cli.run({"export": _export, "import": _import}[command])
 
 
 def _define_export():
@@ -42,10 +42,10 @@ def _define_export():
 
 def _export():
     args = flags.FLAGS
-    scripts.log_to_stderr()
+    cli.log_to_stderr()
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes its internals there
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf.portable.export import export
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.apps.portable.export_bundle import export
     export(
         args.config,
         args.data_dir,
@@ -61,9 +61,9 @@ def _export():
 
 
 def _import():
-    scripts.log_to_stderr()
+    cli.log_to_stderr()
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes its internals there
-    with scripts.quiet_start():
-        from glcic_tf.portable.restore import restore
+    with cli.quiet_start():
+        from glcic_tf.apps.portable.restore import restore
     step = restore(flags.FLAGS.state, flags.FLAGS.workdir)
     print(f"{flags.FLAGS.workdir}: is at step {step}")

@@ -9,10 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import checkpoints, files, photo_folder, precision, schedule, steps, train_state
-from glcic_tf.errors import UserError
-from glcic_tf.portable import bundle, state_files
-from glcic_tf.run import Run
+from glcic_tf.apps.portable import bundle, state_files
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import sources
+from glcic_tf.training import checkpoints, steps, train_state
+from glcic_tf.training.optimizers import inner
+from glcic_tf.training.run import Run
+from glcic_tf.training.stages import resolve
 
 _logger = logging.getLogger(__name__)
 # The first line of an HLO module says which result takes the memory of which parameter.
@@ -34,7 +38,7 @@ def export(
     """Write the bundle of a run, from its newest checkpoint if it has one.
 
     Args:
-        config, data_dir, workdir, val_dir, phase: as for `trainer.train`. The photos are counted and, if the run is
+        config, data_dir, workdir, val_dir, phase: as for `loop.train`. The photos are counted and, if the run is
             new, their mean pixel is measured.
         output: folder to write.
         steps_per_call: optimiser steps that a program does in one call.
@@ -42,16 +46,16 @@ def export(
         overwrite: replace a bundle that is there.
 
     Raises:
-        UserError: as `trainer.train`, the phase is over, or the folder cannot be written.
+        UserError: as `loop.train`, the phase is over, or the folder cannot be written.
     """
     if config.discriminator.init_from:
         raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     run = Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
     todo = run.stages_to_do(phase)
     if not todo:
         raise UserError(f"--workdir={workdir}: there is nothing left to train: step {run.step} of {stages[-1].end}.")
-    photos, _ = photo_folder.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    photos, _ = sources.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
     run.prepare(photos, todo[0])
     state, entered = run.state, run.latest and run.latest[1]["stage"]
     begun = bool(run.latest or config.init_from)
@@ -177,7 +181,7 @@ def _flat(state):
 
 
 def _parts_by_identity(state):
-    optimizers = {name: type(precision.inner(optimizer)) for name, optimizer in state.optimizers().items()}
+    optimizers = {name: type(inner(optimizer)) for name, optimizer in state.optimizers().items()}
     return {"discriminator": state.discriminator, **optimizers}
 
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from glcic_tf import examples, photo_folder
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.portable import pjrt
+from glcic_tf.apps.portable import pjrt
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.data import examples, sources
 
 _AHEAD = 2  # calls whose batches are made while the device works
 _NAMES = ("image", "mask", "patch", "real_patch")
@@ -56,8 +56,8 @@ def find(manifest, folder, batch_size, cache_gb, complain):
         enlarge=config["data"]["enlarge"],
         reduced_decode=config["data"].get("reduced_decode", False),  # older bundles know nothing of it
     )
-    photos, _ = photo_folder.find(SimpleNamespace(seed=config["seed"], data=data), folder, None, batch_size)
-    if photo_folder.fingerprint(photos.paths) != manifest["fingerprint"]:
+    photos, _ = sources.find(SimpleNamespace(seed=config["seed"], data=data), folder, None, batch_size)
+    if sources.fingerprint(photos.paths) != manifest["fingerprint"]:
         complain(
             f"warning: these {len(photos.paths)} photos are not the {manifest['photos']} that the bundle was made with"
         )

@@ -5,7 +5,7 @@ JAX has no public way to compile a foreign HLO module. The functions below are t
 
 import numpy as np
 
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
 
 try:
     import jax

@@ -7,10 +7,11 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from glcic_tf import checkpoints, schedule
-from glcic_tf.errors import UserError
-from glcic_tf.portable import state_files
-from glcic_tf.run import Run
+from glcic_tf.apps.portable import state_files
+from glcic_tf.common.errors import UserError
+from glcic_tf.training import checkpoints
+from glcic_tf.training.run import Run
+from glcic_tf.training.stages import resolve
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def restore(state, workdir):
     else:
         arrays, position = state_files.load(folder)
     config = ml_collections.ConfigDict(position["config"])
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     run = Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
     if run.step > position["step"]:
         raise UserError(f"--workdir={workdir}: is at step {run.step} already, the state at {position['step']}.")

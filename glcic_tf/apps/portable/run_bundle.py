@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from glcic_tf import files, initial_weights, signals
-from glcic_tf.errors import UserError
-from glcic_tf.portable import feed, pjrt, state_files
-from glcic_tf.portable.bundle import Bundle
+from glcic_tf.apps.portable import feed, pjrt, state_files
+from glcic_tf.apps.portable.bundle import Bundle
+from glcic_tf.common import files, signals
+from glcic_tf.common.errors import UserError
+from glcic_tf.networks import initial_weights
 
 
 def run(

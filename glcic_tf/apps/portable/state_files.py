@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glcic_tf import files
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError, first_line
 
 FORMAT = 1
 POSITION = "state.json"

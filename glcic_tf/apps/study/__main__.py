@@ -1,15 +1,16 @@
 """Ask people whether completed pictures look natural.
 
-python -m glcic_tf.study prepare --images photos/ --models package,run/joint.keras --methods=telea --output study/
-python -m glcic_tf.study serve --study study/
-python -m glcic_tf.study report --study study/ --output report/
+python -m glcic_tf.apps.study prepare --images photos/ --models package,run/joint.keras --methods=telea --output study/
+python -m glcic_tf.apps.study serve --study study/
+python -m glcic_tf.apps.study report --study study/ --output report/
 """
 
 import sys
 
 from absl import flags
 
-from glcic_tf import baselines, protocols, scripts
+from glcic_tf.common import cli
+from glcic_tf.evaluation import baselines, protocols
 
 COMMANDS = ("prepare", "serve", "report")
 
@@ -21,7 +22,7 @@ def main(argv):
         sys.exit(f"study: expected {', '.join(COMMANDS)}, found {command}; see the top of {__file__}")
     sys.argv = [f"study {command}", *argv[2:]]
     {"prepare": _define_prepare, "serve": _define_serve, "report": _define_report}[command]()
-    scripts.run({"prepare": _prepare, "serve": _serve, "report": _report}[command])
+    cli.run({"prepare": _prepare, "serve": _serve, "report": _report}[command])
 
 
 def _define_prepare():
@@ -56,7 +57,7 @@ def _define_report():
 
 
 def _prepare():
-    from glcic_tf.study.prepare import prepare
+    from glcic_tf.apps.study.picture_set import prepare
 
     args = flags.FLAGS
     prepare(
@@ -74,13 +75,13 @@ def _prepare():
 
 
 def _serve():
-    from glcic_tf.study.server import serve
+    from glcic_tf.apps.study.study_server import serve
 
     serve(flags.FLAGS.study, flags.FLAGS.host, flags.FLAGS.port, flags.FLAGS.display_ms)
 
 
 def _report():
-    from glcic_tf.study.report import report
+    from glcic_tf.apps.study.study_report import report
 
     report(flags.FLAGS.study, flags.FLAGS.output, flags.FLAGS.overwrite)
 

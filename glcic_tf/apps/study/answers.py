@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from glcic_tf.errors import UserError
-from glcic_tf.study import manifest
+from glcic_tf.apps.study import manifest
+from glcic_tf.common.errors import UserError
 
 MAX_PARTICIPANTS = 10_000
 _SCHEMA = """

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from glcic_tf.errors import UserError
+from glcic_tf.common.errors import UserError
 
 FILE = "study.json"
 PICTURES = "pictures"
@@ -88,7 +88,7 @@ def read(folder):
     """
     path = Path(folder) / FILE
     if not path.is_file():
-        raise UserError(f"--study={folder}: holds no {FILE}; make a study with: python -m glcic_tf.study prepare")
+        raise UserError(f"--study={folder}: holds no {FILE}; make a study with: python -m glcic_tf.apps.study prepare")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != _FORMAT:

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from glcic_tf import baselines, files, model_methods, protocols, scripts
-from glcic_tf.errors import UserError, first_line
-from glcic_tf.study import manifest
-from glcic_tf.study.manifest import COMPLETED, REAL
+from glcic_tf.apps.study import manifest
+from glcic_tf.apps.study.manifest import COMPLETED, REAL
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.evaluation import baselines, protocols
+from glcic_tf.evaluation.methods import check as check_methods
+from glcic_tf.evaluation.methods import load as load_methods
 
 _DEFAULT_ITEMS = 60
 # Nothing is compressed: how small a file gets would tell that a part of it was made smooth.
@@ -61,7 +64,7 @@ def prepare(
     jobs, _ = protocols.make_jobs(photos, protocol, folder)
     members = {manifest.FILE, manifest.PICTURES}
     with files.replacing_folder(output, overwrite, "a study", manifest.FILE, members) as temporary:
-        completers = model_methods.load(models, postprocess, taken=_TAKEN)
+        completers = load_methods(models, postprocess, taken=_TAKEN)
         completers |= {name: baselines.METHODS[name] for name in methods}
         unit = 2 * len(completers)
         if items is not None and items % unit:
@@ -82,13 +85,13 @@ def prepare(
         study = _write_pictures(temporary, drawn[: count + practice], samples, completers, practice, seed, protocol)
         manifest.write(study, temporary)
     for problem in samples.problems:
-        scripts.say(problem)
+        cli.say(problem)
     print(f"{output}: {count} pictures, {count // 2} of them real, {practice} to practise on; {samples.describe()}")
     return study
 
 
 def _check(folder, output, models, methods, items, practice):
-    model_methods.check(folder, output, models, methods)
+    check_methods(folder, output, models, methods)
     for flag, value, least in (("items", items, 2), ("practice", practice, 0)):
         if value is not None and not least <= value <= manifest.MAX_ITEMS:
             raise UserError(f"--{flag}={value}: expected {least} to {manifest.MAX_ITEMS}.")

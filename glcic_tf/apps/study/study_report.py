@@ -13,9 +13,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of its backend)
 from matplotlib.ticker import LogLocator  # noqa: E402
 
-from glcic_tf import files  # noqa: E402
-from glcic_tf.study import answers, manifest, statistics  # noqa: E402
-from glcic_tf.study.manifest import COMPLETED, REAL  # noqa: E402
+from glcic_tf.apps.study import answers, manifest, statistics  # noqa: E402
+from glcic_tf.apps.study.manifest import COMPLETED, REAL  # noqa: E402
+from glcic_tf.common import files  # noqa: E402
 
 # Section 4 of the paper: shares judged real of its completions of faces, and of real faces.
 PAPER_COMPLETED, PAPER_REAL = 0.770, 0.965
@@ -216,7 +216,7 @@ def _save(figure, path):
 
 def _write_page(folder, pictures, result):
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+        Path(__file__).with_name("study_report.html").read_text(encoding="utf-8")
     )
     page = template.render(
         **result,

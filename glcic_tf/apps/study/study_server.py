@@ -16,9 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from glcic_tf import listening
-from glcic_tf.study import manifest
-from glcic_tf.study.answers import Answers
+from glcic_tf.apps import listening
+from glcic_tf.apps.study import manifest
+from glcic_tf.apps.study.answers import Answers
 
 COOKIE = "study"
 MAX_MS = 600_000  # longer response times are cut to this

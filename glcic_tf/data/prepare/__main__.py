@@ -1,9 +1,9 @@
 """Write a folder of photos as shards: a few large files that training reads as it reads the folder.
 
-python -m glcic_tf.prepare --input photos/ --output shards/
-python -m glcic_tf.prepare --input photos/ --output shards/ --part=2/8
-python -m glcic_tf.prepare --output shards/ --merge
-python -m glcic_tf.prepare --output shards/ --verify
+python -m glcic_tf.data.prepare --input photos/ --output shards/
+python -m glcic_tf.data.prepare --input photos/ --output shards/ --part=2/8
+python -m glcic_tf.data.prepare --output shards/ --merge
+python -m glcic_tf.data.prepare --output shards/ --verify
 
 A run that was stopped goes on when the same command is given again.
 """
@@ -13,8 +13,9 @@ import sys
 
 from absl import flags
 
-from glcic_tf import images, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
 
 
 class _PartParser(flags.ArgumentParser):
@@ -45,20 +46,20 @@ def define_flags():
 
 def main():
     """Do what the flags say."""
-    from glcic_tf.prepare import index, photo, run
+    from glcic_tf.data.prepare import entry, merge, prepare_folder
 
     args = flags.FLAGS
     if args.merge and args.verify:
         raise UserError("--merge and --verify: give one of them.")
     if args.verify:
-        done = index.verify(args.output)
+        done = merge.verify(args.output)
     elif args.merge:
-        done = index.merge(args.output)
+        done = merge.merge(args.output)
     elif args.input is None:
         raise UserError("--input: is missing; name the folder of photos.")
     else:
-        settings = photo.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
-        done = run.prepare(args.input, args.output, settings, args.shard_mb, args.part, args.processes)
+        settings = entry.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
+        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, args.part, args.processes)
     if done:
         size = sum(shard["bytes"] for shard in done["shards"])
         print(
@@ -70,4 +71,4 @@ def main():
 if __name__ == "__main__":
     sys.argv[0] = "prepare"
     define_flags()
-    scripts.run(main)
+    cli.run(main)

@@ -11,10 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import images, shards
-from glcic_tf.errors import UserError
-from glcic_tf.examples import MAX_ASPECT
-from glcic_tf.prepare import records
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import shards
+from glcic_tf.data.examples import MAX_ASPECT
+from glcic_tf.data.prepare import tfrecords
+from glcic_tf.imaging import images
 
 DIGEST_BYTES = 16
 _MAX_FILE_BYTES = 2**30
@@ -109,7 +110,7 @@ def prepare(path, name, settings):
             raise UserError(f"{path}: has {width} x {height} px, more than a JPEG can hold; leave it out.")
     height, width = pixels.shape[:2]
     return Prepared(
-        record=records.record(name, jpeg, height, width),
+        record=tfrecords.record(name, jpeg, height, width),
         length=len(jpeg),
         crc32=zlib.crc32(jpeg),
         height=height,

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from glcic_tf import files, photo_folder, shard_index, shards
-from glcic_tf.errors import UserError
-from glcic_tf.prepare import parts
-from glcic_tf.prepare.photo import DIGEST_BYTES
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import shard_index, shards, sources
+from glcic_tf.data.prepare import parts
+from glcic_tf.data.prepare.entry import DIGEST_BYTES
 
 _CHUNK_BYTES = 2**22
 
@@ -62,7 +63,7 @@ def merge(output):
     for number in np.flatnonzero(~kept).tolist():
         name, other = (files.printable(table.name(i)) for i in (number, int(first[number])))
         skipped.append({"name": name, "duplicate_of": other})
-    skipped.sort(key=lambda entry: photo_folder.name_order(entry["name"]))
+    skipped.sort(key=lambda entry: sources.name_order(entry["name"]))
     counts = [shard.header["photos"] for *_, shard in found]
     kept_counts = np.add.reduceat(np.append(kept, False), np.cumsum([0, *counts[:-1]])) * (np.array(counts) > 0)
     entries = [

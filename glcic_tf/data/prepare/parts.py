@@ -16,10 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import files, shard_index
-from glcic_tf.errors import UserError
-from glcic_tf.prepare import records
-from glcic_tf.prepare.photo import DIGEST_BYTES
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import shard_index
+from glcic_tf.data.prepare import tfrecords
+from glcic_tf.data.prepare.entry import DIGEST_BYTES
 
 FOLDER = "parts"
 _MAX_SHARDS = 99_999  # of a part, by the digits in their names
@@ -74,7 +75,7 @@ class ShardFile:
                 self._file = open(_temporary(self.path), "wb")  # noqa: SIM115 - open until finish() or discard()
             self._file.write(made.record)
         self._sha256.update(made.record)
-        offset = self.bytes + len(made.record) - records.FOOTER_BYTES - made.length
+        offset = self.bytes + len(made.record) - tfrecords.FOOTER_BYTES - made.length
         self.bytes += len(made.record)
         self._rows.append((offset, made.mean, made.length, made.crc32, made.height, made.width))
         self._names.append(name)

@@ -14,11 +14,12 @@ from pathlib import Path
 from pebble import ProcessExpired
 from tqdm import tqdm
 
-from glcic_tf import files, photo_folder, scripts, shard_index, storage
-from glcic_tf.errors import UserError
-from glcic_tf.prepare import index, parts
-from glcic_tf.prepare.photo import Settings, prepare_all
-from glcic_tf.process_pool import process_pool
+from glcic_tf.common import cli, files, storage
+from glcic_tf.common.errors import UserError
+from glcic_tf.common.process_pool import process_pool
+from glcic_tf.data import shard_index, sources
+from glcic_tf.data.prepare import merge, parts
+from glcic_tf.data.prepare.entry import Settings, prepare_all
 
 _CHUNK = 16  # photos that a process does at once: calls are too costly for one
 _AHEAD = 2  # chunks for each process that are made before the first of them is written
@@ -45,7 +46,7 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
     photo_settings = photo_settings or Settings()
     number, of = part
     _check_folders(folder, output)
-    names = photo_folder.photo_names(folder)
+    names = sources.photo_names(folder)
     settings = {
         "version": shard_index.VERSION,
         **photo_settings._asdict(),
@@ -56,16 +57,16 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
     }
     _check_settings(output, settings)
     parts.write_settings(output, settings)
-    begin, end = index.bounds(len(names), number, of)
+    begin, end = merge.bounds(len(names), number, of)
     with parts.locked(output, number):
         work = _Work(folder, photo_settings, processes or os.cpu_count())
         _prepare_part(work, output, names, number, begin, end, settings)
-    left = index.unfinished(output, settings)
+    left = merge.unfinished(output, settings)
     if left:
         shown = ", ".join(map(str, left[:20])) + (", ..." if len(left) > 20 else "")
         print(f"part {number} of {of} is done; not done yet: {shown}. Whichever is the last writes the index.")
         return None
-    return index.merge(output)
+    return merge.merge(output)
 
 
 def _check_folders(folder, output):
@@ -126,7 +127,7 @@ def _prepare_part(work, output, names, part, begin, end, settings):
             for name, made in results:
                 if isinstance(made, str):
                     shard.skip(name=files.printable(name), reason=made)
-                    scripts.say(f"skipped {files.printable(name)}: {made}")
+                    cli.say(f"skipped {files.printable(name)}: {made}")
                 elif made.digest in seen:
                     shard.skip(name=files.printable(name), duplicate_of=files.printable(seen[made.digest]))
                 else:

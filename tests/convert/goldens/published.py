@@ -1,7 +1,9 @@
-"""PyTorch's own results for tests/test_published.py: `python tests/goldens/published.py` (needs torch), from the root.
+"""PyTorch's own results for tests/convert/test_published.py, which needs no torch; this does.
 
-The networks are written here as their programs have them, and get the random weights of tests/published_weights.py.
-Every eighth row and column of a completed image is kept.
+python tests/convert/goldens/published.py, from the root.
+
+The networks are written here as their programs have them, and get the random weights of
+tests/convert/published_weights.py. Every eighth row and column of a completed image is kept.
 """
 
 import sys
