@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.test_folding import batch, randomize
+from test_folding import batch, randomize
 
 from glcic_tf.networks import folding, model_file, networks
 from glcic_tf.networks.batch_norm import SyncBatchNormalization
