@@ -20,7 +20,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## complete holes in sample photos, write demo/*.png
-	@$(BIN)/python -m glcic_tf.demo
+	@$(BIN)/python -m glcic_tf.apps.demo
 
 app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0.1:7860/
 	@$(BIN)/python app.py

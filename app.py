@@ -11,15 +11,15 @@ import sys
 from absl import flags
 
 try:
-    from glcic_tf import scripts
-    from glcic_tf.app import server
+    from glcic_tf.apps.page import page_server
+    from glcic_tf.common import cli
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"app.py: {error}")
 
 
 def main():
     args = flags.FLAGS
-    server.serve(args.model, args.host, args.port, args.max_upload_mb, args.max_megapixels, args.max_queue)
+    page_server.serve(args.model, args.host, args.port, args.max_upload_mb, args.max_megapixels, args.max_queue)
 
 
 if __name__ == "__main__":
@@ -31,4 +31,4 @@ if __name__ == "__main__":
     flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
     flags.DEFINE_float("max_megapixels", 100, "Refuse larger photos and masks before decoding them.", 0.01, 268)
     flags.DEFINE_integer("max_queue", 16, "Refuse what is asked for while so many requests wait.", 1, 1000)
-    scripts.run(main)
+    cli.run(main)

@@ -12,7 +12,8 @@ import sys
 from absl import flags
 
 try:
-    from glcic_tf import conversion, scripts, specs
+    from glcic_tf.common import cli
+    from glcic_tf.convert import SOURCES, conversion
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"convert.py: {error}")
 
@@ -26,8 +27,8 @@ def main():
 if __name__ == "__main__":
     flags.DEFINE_string("input", None, "Weight file: .t7, or a PyTorch checkpoint.", required=True)
     flags.DEFINE_string("output", None, "Model file to write (.keras).", required=True)
-    flags.DEFINE_enum("source", None, list(specs.WEIGHT_SOURCES), "Whose weights they are; recognised if left out.")
+    flags.DEFINE_enum("source", None, list(SOURCES), "Whose weights they are; recognised if left out.")
     flags.DEFINE_enum("network", None, ["completion", "discriminator"], "Which network, of a file that holds both.")
     flags.DEFINE_string("config", None, "config.json beside GLCIC-PyTorch's weights: it holds the mean pixel.")
     flags.DEFINE_bool("overwrite", False, "Replace an output that exists.")
-    scripts.run(main)
+    cli.run(main)

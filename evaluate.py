@@ -12,8 +12,9 @@ import sys
 from absl import flags
 
 try:
-    from glcic_tf import baselines, protocols, scripts
-    from glcic_tf.evaluation import evaluate
+    from glcic_tf.common import cli
+    from glcic_tf.evaluation import baselines, protocols
+    from glcic_tf.evaluation.evaluate import evaluate
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"evaluate.py: {error}")
 
@@ -47,7 +48,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is measured with each.")
-    scripts.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
+    cli.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
     flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")
@@ -65,4 +66,4 @@ if __name__ == "__main__":
         lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
         "expected none, poisson or both",
     )
-    scripts.run(main)
+    cli.run(main)

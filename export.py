@@ -17,38 +17,38 @@ import absl.logging
 from absl import flags
 
 try:
-    from glcic_tf import scripts
-    from glcic_tf.errors import UserError
+    from glcic_tf.common import cli
+    from glcic_tf.common.errors import UserError
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"export.py: {error}")
 
 
 def savedmodel(model, output, dtype, **options):
-    """Write a folder that TensorFlow and TensorFlow Serving load, see `glcic_tf.export`."""
-    from glcic_tf import export
+    """Write a folder that TensorFlow and TensorFlow Serving load, see `glcic_tf.export.savedmodel`."""
+    from glcic_tf.export import savedmodel as format
 
     if dtype != "float32":
         raise UserError(f"--dtype={dtype}: --format=savedmodel has float32 only; choose another --format.")
-    export.savedmodel(model, output, **options)
+    format.savedmodel(model, output, **options)
 
 
 def onnx(model, output, **options):
-    """Write a file for ONNX Runtime and others, see `glcic_tf.runtimes.onnx`."""
-    from glcic_tf.runtimes import onnx
+    """Write a file for ONNX Runtime and others, see `glcic_tf.export.onnx`."""
+    from glcic_tf.export import onnx
 
     onnx.export(model, output, **options)
 
 
 def openvino(model, output, **options):
-    """Write a folder for OpenVINO, see `glcic_tf.runtimes.openvino`."""
-    from glcic_tf.runtimes import openvino
+    """Write a folder for OpenVINO, see `glcic_tf.export.openvino`."""
+    from glcic_tf.export import openvino
 
     openvino.export(model, output, **options)
 
 
 def litert(model, output, **options):
-    """Write a file for LiteRT (TensorFlow Lite), see `glcic_tf.runtimes.litert`."""
-    from glcic_tf.runtimes import litert
+    """Write a file for LiteRT (TensorFlow Lite), see `glcic_tf.export.litert`."""
+    from glcic_tf.export import litert
 
     litert.export(model, output, **options)
 
@@ -64,8 +64,9 @@ def write(model, output, format="savedmodel", size=None, dtype="float32", *, fol
         options["size"] = _size(size, format)
     if model is not None and not Path(model).exists():
         raise UserError(f"--model={model}: there is no such file; check the name.")
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf import completer, model_file
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion import completer
+        from glcic_tf.networks import model_file
 
     path = model or completer.DEFAULT_MODEL
     FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
@@ -95,4 +96,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH in px of the photos, for litert only; by default 256x256.")
     flags.DEFINE_bool("fold_batch_norm", True, "Fold batch normalisation into the convolutions: faster, equal to 1e-4.")
     flags.DEFINE_bool("overwrite", False, "Replace what was exported to --output before.")
-    scripts.run(main)
+    cli.run(main)

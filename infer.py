@@ -14,8 +14,9 @@ import sys
 from absl import flags
 
 try:
-    from glcic_tf import images, scripts
-    from glcic_tf.inference import infer
+    from glcic_tf.common import cli
+    from glcic_tf.completion.folder import infer
+    from glcic_tf.imaging import images
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"infer.py: {error}")
 
@@ -68,7 +69,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
     flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
     flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
-    scripts.define_scale(
+    cli.define_scale(
         "auto",
         "1: complete at full resolution. Smaller: reduce the surroundings of a hole by this factor, complete them, and "
         "paste the hole, enlarged. auto: do so for holes much larger than those of the training.",
@@ -80,4 +81,4 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0
     )
-    scripts.run(main)
+    cli.run(main)

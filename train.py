@@ -16,8 +16,8 @@ from absl import flags
 try:
     from ml_collections import config_flags
 
-    from glcic_tf import config_file, scripts
-    from glcic_tf.errors import UserError
+    from glcic_tf.common import cli, config_file
+    from glcic_tf.common.errors import UserError
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"train.py: {error}")
 
@@ -26,18 +26,18 @@ _PAUSE_SECONDS = 2  # so that a worker whom the others refuse does not ask all t
 
 
 def main():
-    scripts.log_to_stderr()
+    cli.log_to_stderr()
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes every checkpoint's internals there
     if FLAGS.strategy == "multi_worker":  # TensorFlow tells at length of a lost worker, from C++
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with scripts.quiet_start():  # from here on it takes seconds
-        from glcic_tf import cluster, trainer
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.training import cluster, loop
 
     given = (FLAGS.config, FLAGS.data_dir, FLAGS.workdir, FLAGS.phase, FLAGS.strategy, FLAGS.val_dir, FLAGS.tpu)
     try:
-        trainer.train(*given)
+        loop.train(*given)
     except cluster.WorkerLost as error:
-        scripts.say(f"{error}; starting over from the newest checkpoint, once all workers are there")
+        cli.say(f"{error}; starting over from the newest checkpoint, once all workers are there")
         time.sleep(_PAUSE_SECONDS)
         cluster.start_over()
 
@@ -59,4 +59,4 @@ if __name__ == "__main__":
         config_file.check(sys.argv)
     except UserError as error:
         sys.exit(f"train.py: {error}")
-    scripts.run(main)
+    cli.run(main)

@@ -17,8 +17,8 @@ import platform
 from absl import flags
 
 from benchmarks import completion_competitors, workers
-from glcic_tf import scripts
-from glcic_tf.networks import STRIDE
+from glcic_tf.common import cli
+from glcic_tf.networks.networks import STRIDE
 
 _SIZE = flags.DEFINE_integer("size", 512, "side of the square photo, px", lower_bound=STRIDE)
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the number of channels; 1 is the paper's", lower_bound=0.01)
@@ -35,7 +35,7 @@ def run():
     if importlib.util.find_spec("torch"):
         cases |= {_REFERENCE: {"channels_last": False}, "pytorch float32, channels_last": {"channels_last": True}}
     else:
-        scripts.say("PyTorch is not installed, so there is nothing to compare with: pip install torch")
+        cli.say("PyTorch is not installed, so there is nothing to compare with: pip install torch")
     with contextlib.ExitStack() as stack:
         running = {}
         for name, case in cases.items():
@@ -62,4 +62,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

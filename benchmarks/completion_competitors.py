@@ -5,8 +5,8 @@ import time
 import numpy as np
 
 from benchmarks import workers
-from glcic_tf import scripts
-from glcic_tf.networks import STRIDE
+from glcic_tf.common import cli
+from glcic_tf.networks.networks import STRIDE
 
 
 def photo_and_hole(side):
@@ -18,11 +18,12 @@ def photo_and_hole(side):
 
 def serve_tensorflow(case):
     """Answer as a `Completer` that passes all of the photo; case: dict of `size`, `width`, `dtype` and `threads`."""
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf
 
-    from glcic_tf import networks, windows
-    from glcic_tf.completer import Completer
+    from glcic_tf.completion import windows
+    from glcic_tf.completion.completer import Completer
+    from glcic_tf.networks import networks
 
     tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
     completer = Completer(networks.completion_network(case["width"]), dtype=case["dtype"])

@@ -16,7 +16,7 @@ import time
 import numpy as np
 from absl import flags
 
-from glcic_tf import scripts
+from glcic_tf.common import cli
 
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the channels; 1.0 is the paper's network", 0.01)
 _CASE = flags.DEFINE_string("case", None, "used by the benchmark itself: side of the photo, whole or hole")
@@ -26,9 +26,9 @@ PAPER = {512: (2.286, 0.141), 768: (4.933, 0.312), 1024: (8.262, 0.561)}  # side
 
 def measure_here(side, way):
     """Print median seconds and peak MB of one process."""
-    from glcic_tf import windows
-    from glcic_tf.completer import Completer
-    from glcic_tf.networks import completion_network
+    from glcic_tf.completion import windows
+    from glcic_tf.completion.completer import Completer
+    from glcic_tf.networks.networks import completion_network
 
     completer = Completer(completion_network(_WIDTH.value))
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
@@ -52,7 +52,7 @@ def run():
         side, way = _CASE.value.split(",")
         measure_here(int(side), way)
         return
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -70,4 +70,4 @@ def run():
 
 
 if __name__ == "__main__":
-    scripts.run(run)
+    cli.run(run)

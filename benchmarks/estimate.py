@@ -21,8 +21,8 @@ import math
 from absl import flags
 from ml_collections import config_flags
 
-from glcic_tf import scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/places2.py", "the run")
 _ACCELERATORS = flags.DEFINE_list("accelerators", ["1", "8", "64"], "how many")
@@ -43,7 +43,7 @@ def describe(config, stage):
     import keras
 
     from benchmarks import training_competitors
-    from glcic_tf import devices, train_state
+    from glcic_tf.training import devices, train_state
 
     state = train_state.TrainState(config, (0.5, 0.5, 0.5), devices.make_strategy("cpu"))
     state.enter(stage)
@@ -87,17 +87,17 @@ def main():
     counts, links, latencies = (list(map(float, flag.value)) for flag in (_ACCELERATORS, _LINK, _LATENCY))
     if not len(counts) == len(links) == len(latencies):
         raise UserError("--link_gb_s, --latency_us: give one value for each of --accelerators.")
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf  # noqa: F401
 
-    from glcic_tf import schedule
+    from glcic_tf.training.stages import resolve
 
     config = _CONFIG.value
-    stages = schedule.resolve(config)
+    stages = resolve(config)
     if any(stage.r1_gamma for stage in stages):
         raise UserError("--config: has r1_gamma, whose sums over the replicas are not counted here.")
     small = _small(config)
-    found = [describe(small, stage) for stage in schedule.resolve(small)]
+    found = [describe(small, stage) for stage in resolve(small)]
     print(f"{'stage':<16}{'steps':>9}{'batch':>7}{'TFLOP a step':>14}{'million parameters':>22}{'sums a step':>14}")
     for stage, row in zip(stages, found, strict=True):
         tflop, millions = row["flops"] * stage.batch_size / 1e12, row["parameters"] / 1e6
@@ -124,4 +124,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

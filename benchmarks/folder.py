@@ -7,8 +7,9 @@ rectangular holes of 16 to 96 px a side. The folder is done in parts of the same
 competitors read photos and masks, complete them and write JPEGs, each in a process of its own. A ratio is PyTorch's
 seconds / ours of a part.
 
-Ours is `glcic_tf.inference.infer`, what infer.py calls, and its time includes that it loads the model anew for each
-part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes the holes.
+Ours is `glcic_tf.completion.folder.infer`, what infer.py calls, and its time includes that it loads the model anew for
+each part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes the
+holes.
 """
 
 import contextlib
@@ -29,8 +30,9 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import source_photos, workers
-from glcic_tf import files, images, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
 
 MEGAPIXELS = (0.3, 12.0)
 HOLES, HOLE_PX = (1, 3), (16, 96)
@@ -79,10 +81,10 @@ def _holes(height, width, rng):
 
 def serve_infer(case):
     """Answer as infer.py."""
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf
 
-    from glcic_tf import inference
+    from glcic_tf.completion.folder import infer
 
     tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
 
@@ -90,7 +92,7 @@ def serve_infer(case):
         photos, masks = (Path(case["root"], kind, part) for kind in ("photos", "masks"))
         output, begin = Path(case["root"], case["name"], part), time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = inference.infer(photos, masks, output, case["model"], overwrite=True, dtype=case["dtype"])
+            failed = infer(photos, masks, output, case["model"], overwrite=True, dtype=case["dtype"])
         return {"seconds": time.perf_counter() - begin, "failed": failed}
 
     workers.serve({"run": run, "peak_mb": lambda: workers.memory_mb()[1]})
@@ -171,7 +173,7 @@ def run():
 def _save_network(path):
     """Write a network with random weights, on which no time depends; return the path."""
     code = (
-        "import sys; from glcic_tf import model_file, networks; "
+        "import sys; from glcic_tf.networks import model_file, networks; "
         "model_file.save(networks.completion_network(float(sys.argv[1])), sys.argv[2])"
     )
     subprocess.run([sys.executable, "-c", code, str(_WIDTH.value), str(path)], check=True, capture_output=True)
@@ -186,4 +188,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

@@ -22,8 +22,8 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import completion_competitors, training_competitors, workers
-from glcic_tf import files, scripts
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
 
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the channels of C and D; 1 is the paper's", 0.01)
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "timed steps or passes of each", lower_bound=1)
@@ -172,4 +172,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

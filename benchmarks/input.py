@@ -5,7 +5,7 @@
 
 An example is decoded, its shorter edge resized to a random length in [256, 384] px, a random 256 x 256 px cut out, a
 hole drawn, and both batched as float32. Ours is the tf.data pipeline that train.py has, from files and, where
-`glcic_tf.prepare` is there, from shards of the same photos; theirs is a Dataset with Pillow, bilinear as
+`glcic_tf.data.prepare` is there, from shards of the same photos; theirs is a Dataset with Pillow, bilinear as
 torchvision.transforms.Resize has it, once plain and once with Image.draft, which lets JPEGs be decoded at a fraction of
 their size. All have as many threads or processes as there are cores, are kept on these, and take turns, each in a
 process of its own. A turn begins with nothing read ahead. The photos are in the system's cache.
@@ -26,8 +26,9 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import source_photos, workers
-from glcic_tf import files, images, scripts
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.imaging import images
 
 _MEGAPIXELS = flags.DEFINE_list("megapixels", ["0.1", "2", "12"], "sizes of the photos that are made")
 _PHOTOS = flags.DEFINE_integer("photos", 32, "different photos of each size", lower_bound=1)
@@ -45,20 +46,22 @@ _SIZE, _SHORT_EDGE, _HOLE = 256, (256, 384), (96, 128)  # px, as in the paper (s
 
 def serve_ours(case):
     """Answer as our pipeline."""
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf
 
     from configs import default
-    from glcic_tf import data, photo_folder, schedule
+    from glcic_tf.data import dataset as datasets
+    from glcic_tf.data import sources
+    from glcic_tf.training import stages
 
     tf.config.set_visible_devices([], "GPU")
     config = default.get_config()
     config.batch_size, config.data.validation_photos = _BATCH.value, 0
-    photos, _ = photo_folder.find(config, case["data_dir"], None, _BATCH.value)
-    stage = schedule.resolve(config)[0]
+    photos, _ = sources.find(config, case["data_dir"], None, _BATCH.value)
+    stage = stages.resolve(config)[0]
 
     def run(batches):
-        dataset = data.batches(photos, dataclasses.replace(stage, steps=batches), 0, 0, workers=_CORES.value)
+        dataset = datasets.batches(photos, dataclasses.replace(stage, steps=batches), 0, 0, workers=_CORES.value)
         begin = time.perf_counter()
         for batch in dataset:
             image, mask = tf.cast(batch["image"], tf.float32) / 255.0, tf.cast(batch["mask"], tf.float32)
@@ -134,10 +137,10 @@ def serve_pytorch(case):
 
 def make_shards(folder, output):
     """Write shards of a folder as a user would; return their folder."""
-    command = [sys.executable, "-m", "glcic_tf.prepare", f"--input={folder}", f"--output={output}"]
+    command = [sys.executable, "-m", "glcic_tf.data.prepare", f"--input={folder}", f"--output={output}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"glcic_tf.prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
+        raise UserError(f"glcic_tf.data.prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
     return str(output)
 
 
@@ -177,8 +180,8 @@ def show(rows):
 
 def run():
     if not importlib.util.find_spec("torch") or not importlib.util.find_spec("PIL"):
-        scripts.say("PyTorch or Pillow is not installed, so there is nothing to compare with: pip install torch pillow")
-    can_prepare = importlib.util.find_spec("glcic_tf.prepare") is not None
+        cli.say("PyTorch or Pillow is not installed, so there is nothing to compare with: pip install torch pillow")
+    can_prepare = importlib.util.find_spec("glcic_tf.data.prepare") is not None
     workers.pin(_CORES.value, "cores")
     print(f"{platform.processor() or platform.machine()}, {_CORES.value} cores, batch {_BATCH.value}, ", end="")
     print(f"median (least-most) of {_REPETITIONS.value}", flush=True)
@@ -212,4 +215,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

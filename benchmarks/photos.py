@@ -20,8 +20,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from glcic_tf import demo, images, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.apps import demo
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images
 
 _MODEL = flags.DEFINE_string("model", None, "model file; by default the one of the package")
 _PLOT = flags.DEFINE_string("plot", None, "file for the plot (.png); wants matplotlib")
@@ -47,8 +49,8 @@ def measure(shape, side, way, count=1):
 
 def measure_here(case):
     """Do one measurement in this process."""
-    from glcic_tf import windows
-    from glcic_tf.completer import Completer
+    from glcic_tf.completion import windows
+    from glcic_tf.completion.completer import Completer
 
     completer = Completer.load(case["model"])
     (height, width), side, count = case["shape"], case["side"], case["count"]
@@ -159,4 +161,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from glcic_tf import scripts
-from glcic_tf.networks import MARGIN_PX
+from glcic_tf.common import cli
+from glcic_tf.networks.networks import MARGIN_PX
 
 _SIZE = flags.DEFINE_integer("size", 512, "side of the square photo, px", lower_bound=2 * MARGIN_PX + 1)
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the number of channels; 1 is the paper's", lower_bound=0.0)
@@ -32,10 +32,11 @@ _PAUSE_S = 0.3  # threads of the one before go on spinning for a while
 
 def tensorflow(network):
     """Return {name: function of (image, mask)} for the SavedModel's graph; the network is folded float32."""
-    from glcic_tf import export, folding
+    from glcic_tf.export import savedmodel
+    from glcic_tf.networks import folding
 
     def in_dtype(network):
-        complete = export.serving_function(network)
+        complete = savedmodel.serving_function(network)
         return lambda image, mask: complete(image, mask)["completed"].numpy()
 
     in_bfloat16 = folding.compute_in_bfloat16(network)
@@ -46,7 +47,7 @@ def onnx_runtime(network, folder):
     """The same in ONNX Runtime."""
     import onnxruntime
 
-    from glcic_tf.runtimes import onnx
+    from glcic_tf.export import onnx
 
     def load(dtype):
         path = folder / f"{dtype}.onnx"
@@ -61,7 +62,7 @@ def openvino(network, folder):
     """The same in OpenVINO."""
     import openvino as runtime
 
-    from glcic_tf.runtimes import openvino
+    from glcic_tf.export import openvino
 
     def load(dtype):
         openvino.export(network, folder / dtype, dtype)
@@ -77,7 +78,7 @@ def litert(network, folder):
 
     from ai_edge_litert.interpreter import Interpreter
 
-    from glcic_tf.runtimes import litert
+    from glcic_tf.export import litert
 
     def load(dtype):
         path = folder / f"{dtype}.tflite"
@@ -135,9 +136,9 @@ def photo_and_mask(side):
 
 
 def run():
-    with scripts.quiet_start():
-        from glcic_tf import folding
-        from glcic_tf.networks import completion_network
+    with cli.quiet_start():
+        from glcic_tf.networks import folding
+        from glcic_tf.networks.networks import completion_network
 
     network = folding.fold_batch_norm(completion_network(_WIDTH.value))
     image, mask = photo_and_mask(_SIZE.value)
@@ -171,4 +172,4 @@ def run():
 
 
 if __name__ == "__main__":
-    scripts.run(run)
+    cli.run(run)

@@ -15,8 +15,11 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from glcic_tf import demo, images, metrics, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.apps import demo
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.evaluation import metrics
+from glcic_tf.imaging import images
 
 DEMO = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -44,7 +47,7 @@ def gradient_energy(image, hole):
 
 
 def run():
-    from glcic_tf.completer import Completer
+    from glcic_tf.completion.completer import Completer
 
     completer = Completer.load(_MODEL.value)
     if completer.trained_hole_px is None:
@@ -99,4 +102,4 @@ def run():
 
 
 if __name__ == "__main__":
-    scripts.run(run)
+    cli.run(run)

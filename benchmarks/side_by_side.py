@@ -8,8 +8,10 @@ import numpy as np
 from absl import flags
 
 from benchmarks import scale
-from glcic_tf import demo, images, pictures, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.apps import demo
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import images, pictures
 
 _MODELS = flags.DEFINE_list("models", None, "model files", required=True)
 _LABELS = flags.DEFINE_list("labels", None, "what to call them", required=True)
@@ -20,7 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "picture to write", required=True)
 
 
 def run():
-    from glcic_tf.completer import Completer
+    from glcic_tf.completion.completer import Completer
 
     if len(_MODELS.value) != len(_LABELS.value):
         raise UserError(f"--labels: {len(_LABELS.value)} for {len(_MODELS.value)} models; expected as many.")
@@ -40,4 +42,4 @@ def run():
 
 
 if __name__ == "__main__":
-    scripts.run(run)
+    cli.run(run)

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf import demo, images
+from glcic_tf.apps import demo
+from glcic_tf.imaging import images
 
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 JPEG_QUALITY = 92  # with the noise below: about 0.3 bytes per pixel, as the photos of a phone have

@@ -22,7 +22,7 @@ class Training:
     """Networks and optimisers of a stage, as far as its phase needs them.
 
     Args:
-        stage: a schedule.Stage.
+        stage: a stages.Stage.
         width: factor on the channels of C and D.
         procedure: one of the above; in the completion phase all are the same.
         bfloat16: networks pass under torch.autocast.

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--size=256] [--batch=8] [--repetitions=5] [--json=training.json]
 
-Ours is the loop of `glcic_tf.steps`, PyTorch's procedures are described in `benchmarks.torch_steps`. All have the same
-networks, optimisers and batch, which lies ready, and take turns, each in a process of its own. A ratio above 1 says
-that ours is faster: PyTorch's seconds / ours, of each repetition; given are the median, the least and the most.
+Ours is the loop of `glcic_tf.training.steps`, PyTorch's procedures are described in `benchmarks.torch_steps`. All have
+the same networks, optimisers and batch, which lies ready, and take turns, each in a process of its own. A ratio above 1
+says that ours is faster: PyTorch's seconds / ours, of each repetition; given are the median, the least and the most.
 
 FLOPs are those of convolutions and matrix products in our graph, forward and backward: what the networks ask for, and
 not what a procedure does besides. They are the same for all competitors but those that compute something twice.
@@ -28,9 +28,9 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import training_competitors, workers
-from glcic_tf import files, scripts
-from glcic_tf.errors import UserError
-from glcic_tf.specs import OPTIMIZERS
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
+from glcic_tf.training.settings import OPTIMIZERS
 
 PHASES = ("completion", "discriminator", "joint")
 PROCEDURES = {  # of PyTorch, described in torch_steps; where two are the same work, one
@@ -175,7 +175,7 @@ def run():
         raise UserError(f"--size={_SIZE.value}: expected a multiple of 16.")
     procedures = PROCEDURES
     if not importlib.util.find_spec("torch"):
-        scripts.say("PyTorch is not installed, so there is nothing to compare with: pip install torch")
+        cli.say("PyTorch is not installed, so there is nothing to compare with: pip install torch")
         procedures = dict.fromkeys(PHASES, ())
     threads = workers.pin(_THREADS.value, "threads")
     print(f"{platform.processor() or platform.machine()}, {threads} CPUs, {_DEVICE.value}; {_SIZE.value} px, ", end="")
@@ -215,4 +215,4 @@ def main():
 
 
 if __name__ == "__main__":
-    scripts.run(main)
+    cli.run(main)

@@ -11,8 +11,10 @@ import numpy as np
 
 from benchmarks import workers
 from configs import default
-from glcic_tf import examples, schedule, scripts
-from glcic_tf.errors import UserError
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import examples
+from glcic_tf.training import stages
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 _MEAN_PIXEL = (0.45, 0.45, 0.4)
@@ -28,7 +30,7 @@ def config_and_stage(case):
     config.jit_compile, config.accumulate_steps = case["jit_compile"], case.get("accumulate_steps", 1)
     if case["optimizer"] == "adam":
         config.optimizer = config.discriminator_optimizer = default.adam(1e-4, schedule="constant")
-    return config, next(stage for stage in schedule.resolve(config) if stage.phase == case["phase"])
+    return config, next(stage for stage in stages.resolve(config) if stage.phase == case["phase"])
 
 
 class _Noise:
@@ -49,10 +51,12 @@ def ready_batch(stage):
 
 def serve_tensorflow(case):
     """Answer as our training step."""
-    with scripts.quiet_start():
+    with cli.quiet_start():
         import tensorflow as tf
 
-    from glcic_tf import data, devices, photo_folder, steps, train_state
+    from glcic_tf.data import sources
+    from glcic_tf.data.dataset import batches
+    from glcic_tf.training import devices, steps, train_state
 
     tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
     for gpu in tf.config.list_physical_devices("GPU"):  # the others need some of its memory too
@@ -68,8 +72,8 @@ def serve_tensorflow(case):
     loop = steps.make_loop(state, stage, config.jit_compile)
     batch = ready_batch(stage)
     if case["data_dir"]:
-        photos, _ = photo_folder.find(config, case["data_dir"], None, stage.batch_size)
-        dataset = data.batches(photos, stage, seed=0, start=stage.start)
+        photos, _ = sources.find(config, case["data_dir"], None, stage.batch_size)
+        dataset = batches(photos, stage, seed=0, start=stage.start)
     else:
         dataset = tf.data.Dataset.from_tensors(batch).repeat()
     dataset = strategy.experimental_distribute_dataset(dataset)
@@ -112,7 +116,7 @@ def graph_flops(state, stage, batch):
     """FLOPs of convolutions and matrix products in our step: multiplications and additions."""
     import tensorflow as tf
 
-    from glcic_tf import steps
+    from glcic_tf.training import steps
 
     def step(batch):
         return state.strategy.run(lambda batch: steps.STEPS[stage.phase](state, stage, batch, 0.0), args=(batch,))

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from glcic_tf.errors import UserError, first_line
+from glcic_tf.common.errors import UserError, first_line
 
 _PAUSE_S = 0.3  # threads of the one before go on spinning for a while
 

@@ -12,7 +12,7 @@ from configs import compact, default
 
 def get_config():
     config = compact.get_config()
-    config.init_from = "glcic_tf/weights/scenes.keras"
+    config.init_from = "glcic_tf/networks/weights/scenes.keras"
     config.update(default.size(64))
     config.batch_size = 16
     config.adversarial_weight = 0.002

@@ -14,7 +14,7 @@ from configs import default
 
 def get_config():
     config = default.get_config()
-    config.init_from = "glcic_tf/weights/scenes.keras"
+    config.init_from = "glcic_tf/networks/weights/scenes.keras"
     config.precision = "mixed_bfloat16"
     config.width = config.discriminator.width = 0.5
     config.data.enlarge = False

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def __getattr__(name):
     """Import `Completer` when it is asked for: TensorFlow takes seconds that flags and files can do without."""
     if name == "Completer":
-        from glcic_tf.completer import Completer
+        from glcic_tf.completion.completer import Completer
 
         return Completer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

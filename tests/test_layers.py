@@ -1,130 +1,77 @@
-"""Imports point down only: a module may import from lower layers of the package, never from its own or a higher one."""
+"""Imports point one way: a module imports from its own wing or from one earlier in the list, and never in a circle."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "glcic_tf"
-
-LAYERS = {
-    0: {
-        "batch_norm",
-        "geometry",
-        "holes",
-        "pixels",
-        "images",
-        "specs",
-        "random_streams",
-        "cluster",
-        "config_file",
-        "pictures",
-        "summary",
-        "signals",
-        "listening",
-        "shard_index",
-        "torch7",
-        "torch_pickle",
-    },
-    1: {
-        "networks",
-        "losses",
-        "precision",
-        "schedule",
-        "training_holes",
-        "initial_weights",
-        "metrics",
-        "model_file",
-        "folding",
-        "blending",
-        "baselines",
-        "report",
-        "fid",
-        "torch_checkpoint",
-        "process_pool",
-        "devices",
-        "shards",
-    },
-    2: {
-        "steps",
-        "train_state",
-        "checkpoints",
-        "examples",
-        "monitor",
-        "windows",
-        "export",
-        "protocols",
-        "published",
-        "discriminator_file",
-    },
-    3: {"data", "photo_folder", "completer", "scripts", "runtimes"},
-    4: {"run", "model_methods", "measurements", "demo"},
-    # Commands, like the scripts at the top.
-    5: {"trainer", "inference", "portable", "evaluation", "curves", "conversion", "study", "prepare", "app"},
-}
-BASE = {"errors": -4, "files": -3, "storage": -2, "image_headers": -1}  # may be imported from every layer
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE
+WINGS = ["common", "imaging", "networks", "data", "completion", "evaluation", "export", "convert", "training", "apps"]
+PACKAGE = Path(__file__).parents[1] / "glcic_tf"
 
 
-def modules():
-    """Name and path of each module; a subpackage counts as one, named by its folder."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if name != "__init__":
-            yield name, path
+def parts_of(path):
+    """Its place in the package: ("data", "shards"), ("apps", "page", "layout"); a package's is its folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def package_imports(source, name, depth=1):
-    """Modules of glcic_tf that `source` imports anywhere, functions included, by their first name in the package.
+MODULES = {parts_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE}
 
-    `depth` is the number of folders from the repository's root to the file: 1 for glcic_tf/name.py.
-    """
+
+def package_imports(source):
+    """Modules of glcic_tf that `source` imports anywhere, functions included, as `parts_of` gives them."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.ImportFrom):
-            parents = ["glcic_tf", name][: depth - node.level + 1]
-            base = ".".join([*parents, *([node.module] if node.module else [])])
-            targets = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            assert node.level == 0, f"line {node.lineno}: write imports with the whole name, from glcic_tf on"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            targets = [name if tuple(name.split(".")[1:]) in MODULES else node.module for name in names]
         else:
             continue
-        found |= {t.split(".")[1] for t in targets if t.startswith("glcic_tf.")}
-    return {
-        f for f in found if f != name and (f in LAYER_OF or (PACKAGE / f).exists() or (PACKAGE / f"{f}.py").exists())
-    }
+        found |= {tuple(target.split(".")[1:]) for target in targets if target.startswith("glcic_tf.")}
+    return found
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import glcic_tf.networks", {"networks"}),
-        ("import keras, glcic_tf.data as d", {"data"}),
-        ("from glcic_tf import data, networks", {"data", "networks"}),
-        ("from glcic_tf.networks import STRIDE", {"networks"}),
-        ("from . import losses", {"losses"}),
-        ("from .losses import completion_loss", {"losses"}),
-        ("def f():\n    from glcic_tf.trainer import train", {"trainer"}),
+        ("import glcic_tf.networks.networks", {("networks", "networks")}),
+        ("import keras, glcic_tf.data.dataset as d", {("data", "dataset")}),
+        ("from glcic_tf.data import dataset, shards", {("data", "dataset"), ("data", "shards")}),
+        ("from glcic_tf.networks import DEFAULT_MODEL", {("networks",)}),
+        ("from glcic_tf.networks.networks import STRIDE", {("networks", "networks")}),
+        ("def f():\n    from glcic_tf.training.loop import train", {("training", "loop")}),
         ("import numpy\nfrom collections import abc", set()),
         ("from glcic_tf import __doc__", set()),
     ],
 )
 def test_imports_are_found(source, expected):
-    assert package_imports(source, "completer") == expected
+    assert package_imports(source) == expected
 
 
-@pytest.mark.parametrize(("name", "path"), [pytest.param(*m, id=m[0]) for m in modules()])
-def test_module_imports_only_from_lower_layers(name, path):
-    assert name in LAYER_OF, (
-        f"glcic_tf/{name} stands in no layer: add it to LAYERS in {Path(__file__).name}, in the lowest one that is "
-        f"above everything it imports"
-    )
-    depth = len(path.relative_to(PACKAGE).parts)
-    for imported in package_imports(path.read_text(encoding="utf-8"), name, depth):
-        layer = LAYER_OF.get(imported)
-        assert layer is not None, f"glcic_tf/{name} imports {imported}, which stands in no layer: add it to LAYERS"
-        assert layer < LAYER_OF[name], (
-            f"glcic_tf/{name} (layer {LAYER_OF[name]}) imports {imported} (layer {layer}): imports point down only"
-        )
+@pytest.mark.parametrize(("parts", "path"), [pytest.param(*m, id=".".join(m[0])) for m in MODULES.items()])
+def test_module_imports_only_from_its_wing_and_earlier_ones(parts, path):
+    allowed = WINGS[: WINGS.index(parts[0]) + 1]
+    for imported in package_imports(path.read_text(encoding="utf-8")):
+        assert imported[0] in allowed, f"{path} imports {'.'.join(imported)}; {parts[0]} has only {', '.join(allowed)}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    imports = {parts: package_imports(path.read_text(encoding="utf-8")) - {parts} for parts, path in MODULES.items()}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_two_modules_have_one_name():
+    names = [parts[-1] for parts, path in MODULES.items() if path.stem not in ("__init__", "__main__")]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_itself_imports_nothing(wing):
+    """So that a module that needs no TensorFlow can be imported without it."""
+    tree = ast.parse((PACKAGE / wing / "__init__.py").read_text(encoding="utf-8"))
+    imported = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert imported <= {"from pathlib import Path"}

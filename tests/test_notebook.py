@@ -12,7 +12,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from glcic_tf import demo, images
+from glcic_tf.apps import demo
+from glcic_tf.imaging import images
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "glcic_colab.ipynb"
@@ -137,7 +138,7 @@ class ColabShell:
         self.commands.append(command)
         if command[0] == "git":
             project = Path(command[-1])
-            for name in ("glcic_tf/networks.py", "train.py"):
+            for name in ("glcic_tf/__init__.py", "train.py"):
                 (project / name).parent.mkdir(parents=True, exist_ok=True)
                 (project / name).touch()
             (project / "requirements.txt").write_text(self.requirements)

@@ -3,8 +3,8 @@
 import pytest
 from study_helpers import PROTOCOL, make_photos, serving
 
-from glcic_tf.study.prepare import prepare
-from glcic_tf.study.report import report
+from glcic_tf.apps.study.picture_set import prepare
+from glcic_tf.apps.study.study_report import report
 
 PRACTICE, ITEMS = 2, 8
 

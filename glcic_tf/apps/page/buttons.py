@@ -1,0 +1,193 @@
+"""What the page's buttons do, and the endpoint for programs."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import cv2
+import gradio as gr
+import numpy as np
+
+from glcic_tf.apps import demo
+from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name, suffix_of
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import holes, images
+
+PHOTO_FORMAT, PNG = FORMATS = ("As the photo", "PNG")  # of a download
+MAX_GROW_PX = 64
+_THUMBNAIL_PX = 96
+
+
+class Work:
+    """What the buttons do. Methods take and return values of Gradio's components; mistakes are raised as gradio.Error.
+
+    Args:
+        models: a Models.
+        photos: a Photos.
+        folder: a Folder.
+        max_pixels: refuse larger photos and masks.
+    """
+
+    def __init__(self, models, photos, folder, max_pixels):
+        self.models, self.photos = models, photos
+        self._folder, self._max_pixels = folder, max_pixels
+
+    def open(self, path, token):
+        """Open a photo in place of the one that was open."""
+        with _told(path):
+            self.photos.check_room()
+            photo = Photo(path, self._max_pixels)
+        photo.before = self._folder.new() / "before.jpg"
+        photo.write_preview(photo.before)
+        self.photos.drop(token)
+        height, width = photo.pixels.shape[:2]
+        status = f"Paint over what should go, then press Complete. ({photo.name}, {width} x {height} px)"
+        shown = self._shown(photo, status)
+        return self.photos.add(photo), None, gr.update(visible=False), gr.update(visible=True), *shown
+
+    def close(self, token):
+        """Forget the photo and ask for another."""
+        self.photos.drop(token)
+        return None, None, gr.update(visible=True), gr.update(visible=False)
+
+    def complete_painted(self, token, layers, model, grow, blend, progress=gr.Progress()):  # noqa: B008 - Gradio looks for it
+        """Complete what is painted."""
+        progress(0, desc="Waiting for the model")
+        grow = min(max(int(grow), 0), MAX_GROW_PX)
+        with self._using(token) as photo, self.models.using(model) as completer:
+            progress(0.1, desc="Completing")
+            start = time.perf_counter()
+            hole = photo.hole(read_painted(layers, photo.preview_shape))
+            thickness = photo.complete(completer, hole, grow, "poisson" if blend else "none")
+            seconds = time.perf_counter() - start
+            progress(0.9, desc="Showing")
+            status = f"Completed in {seconds:.1f} s. Go on painting, download it, or undo it."
+            largest = completer.trained_hole_px and completer.trained_hole_px[1]
+            if largest and thickness > largest:
+                status += (
+                    f" The hole is {thickness} px thick, but the network was trained on holes of at most {largest} px: "
+                    "it may be blurred."
+                )
+            return self._shown(photo, status)
+
+    def undo(self, token):
+        """Undo the last completion."""
+        with self._using(token) as photo:
+            photo.undo()
+            return self._shown(photo, "The last completion is undone; its hole is painted again.")
+
+    def clear(self, token):
+        """Show the photo again, with nothing painted: the canvas clears itself with all that is on it."""
+        with self._using(token) as photo:
+            photo.set_hole(None)
+            return self._shown(photo, "Nothing is painted.")
+
+    def random_hole(self, token):
+        """Paint a random hole."""
+        with self._using(token) as photo:
+            photo.random_hole(np.random.default_rng())
+            return self._shown(photo, "A random hole is painted.")
+
+    def take_mask(self, path, token):
+        """Paint what is white in a file."""
+        with self._using(token, path) as photo:
+            hole = images.read_mask(path, self._max_pixels)
+            status = "The mask is painted."
+            if hole.shape != photo.pixels.shape[:2]:
+                sizes = [f"{width} x {height} px" for height, width in (hole.shape, photo.pixels.shape[:2])]
+                status = f"The mask has {sizes[0]} and was brought to the photo's {sizes[1]}."
+                hole = holes.resize(hole, photo.pixels.shape[:2])
+            if not hole.any():
+                raise UserError(f"{path}: is black everywhere; expected white where something should go.")
+            photo.set_hole(hole)
+            return self._shown(photo, status)
+
+    def save(self, token, kind):
+        """Write the photo as it is now."""
+        with self._using(token) as photo:
+            path = self._folder.new() / result_name(photo.name, ".png" if kind == PNG else photo.suffix)
+            photo.write(path)
+            return path
+
+    def save_mask(self, token, layers):
+        """Write what is painted, at the photo's size."""
+        with self._using(token) as photo:
+            hole = photo.hole(read_painted(layers, photo.preview_shape))
+            path = self._folder.new() / f"{Path(photo.name).stem}_mask.png"
+            images.write_image(path, np.where(hole, np.uint8(255), np.uint8(0)))
+            return path
+
+    def complete_file(self, image, mask, model, mask_dilate, postprocess, invert_mask, resize_mask):
+        """Complete the hole of a photo; the result has the photo's size, format and metadata.
+
+        Args:
+            image: JPEG, PNG, BMP or WebP file.
+            mask: image file of the same size, white in the hole; without one, what is transparent is the hole.
+            model: one of the server's models.
+            mask_dilate: grow the hole by so many px.
+            postprocess: "poisson" blends the hole into its surroundings; or "none".
+            invert_mask: black is the hole, instead of white.
+            resize_mask: bring a mask of another size to the photo's, instead of refusing it.
+
+        Returns:
+            Image file.
+        """
+        if not image:
+            raise gr.Error("image: is missing; expected a photo.", print_exception=False)
+        output = self._folder.new() / "result"
+        with _told(image, mask, output), self.models.using(model) as completer:
+            output = output.with_name(result_name(Path(image).name, suffix_of(image)))
+            completer.complete_file(
+                image,
+                mask or holes.ALPHA,
+                output,
+                mask_dilate=int(mask_dilate or 0),
+                postprocess=postprocess,
+                invert_mask=invert_mask,
+                resize_mask=resize_mask,
+                max_pixels=self._max_pixels,
+            )
+        return str(output)
+
+    def thumbnail(self, name):
+        """Write a small copy of a sample, a file name as `demo.sample_path` takes it; return its path."""
+        photo = images.read_photo(demo.sample_path(name))
+        side = min(photo.shape[:2])
+        top, left = ((length - side) // 2 for length in photo.shape[:2])
+        square = photo[top : top + side, left : left + side]
+        path = self._folder.kept() / "sample.jpg"
+        images.write_image(path, cv2.resize(square, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA))
+        return str(path)
+
+    @contextlib.contextmanager
+    def _using(self, token, *paths):
+        with _told(*paths), self.photos.using(token) as photo:
+            yield photo
+
+    def _shown(self, photo, status):
+        """What the page shows of a photo: editor, status, undo, result, slider."""
+        preview = self._folder.new() / "photo.jpg"
+        self._folder.keep(photo.before)
+        photo.write_preview(preview)
+        layer = preview.with_name("hole.png")
+        layers = [str(layer)] if photo.write_painted(layer) else []
+        done = photo.completions > 0
+        return (
+            {"background": str(preview), "layers": layers, "composite": None},
+            status,
+            gr.update(interactive=done),
+            gr.update(visible=done),
+            (str(photo.before), str(preview)) if done else None,
+        )
+
+
+@contextlib.contextmanager
+def _told(*paths):
+    """Tell the visitor what a UserError says, without the server's folders; `paths` are those in its message."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for path in filter(None, paths):
+            message = message.replace(f"{Path(path).parent}/", "")
+        raise gr.Error(message, print_exception=False) from error

@@ -1,0 +1,164 @@
+"""What the browser shows: the page in Gradio's components, and which button does what.
+
+The photo itself goes from the uploaded file to the download without passing the browser's canvas: that re-encodes, and
+gets a preview only. What comes back from it is the layer that was painted.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from glcic_tf.apps import demo
+from glcic_tf.apps.page.buttons import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
+from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
+from glcic_tf.completion.completer import POSTPROCESSES
+
+SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
+_HERE = Path(__file__).parent
+
+LOOK = {
+    # Fonts of the reader's system: nothing to fetch.
+    "theme": gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color_dark="*neutral_400",
+    ),
+    "css_paths": [_HERE / "page.css"],
+    "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+    "footer_links": ["api"],
+}
+
+
+def make(models, photos, folder, max_pixels, max_queue):
+    """Make the page.
+
+    Args:
+        models: a Models.
+        photos: a Photos.
+        folder: a Folder.
+        max_pixels: refuse larger photos and masks.
+        max_queue: refuse what is asked for while so many requests wait.
+
+    Returns:
+        gradio.Blocks, with its queue.
+    """
+    with gr.Blocks(title="Remove things from photos", analytics_enabled=False) as page:
+        _lay_out(Work(models, photos, folder, max_pixels), models)
+    for block in page.blocks.values():
+        if isinstance(block, gr.components.Component):
+            block.async_move_resource_to_block_cache = partial(_as_it_is, folder)
+    return page.queue(max_size=max_queue, api_open=False)
+
+
+def _lay_out(work, models):
+    token = gr.State(None, delete_callback=work.photos.drop)
+    gr.Markdown(
+        "# Remove things from photos\nPhotos go to the machine that serves this page, and nowhere else.", elem_id="head"
+    )
+    with gr.Column(elem_id="start") as start:
+        file = gr.File(
+            label="Drop a photo here, paste it, or click to choose it",
+            file_types=["image"],
+            height=280,
+            elem_id="photo",
+        )
+        gr.Markdown("Or begin with a sample:")
+        with gr.Row(elem_id="samples"):
+            samples = [gr.Button(name, icon=work.thumbnail(SAMPLES[name]), min_width=90) for name in SAMPLES]
+    with gr.Row(visible=False, elem_id="work") as main:
+        with gr.Column(scale=6, min_width=320):
+            editor = gr.ImageEditor(
+                label="Photo to paint on",
+                show_label=False,
+                elem_id="editor",
+                height="min(62vh, 34rem, 100vw)",
+                interactive=True,
+                sources=(),
+                transforms=(),
+                layers=False,
+                buttons=[],
+                brush=gr.Brush(colors=[(f"rgb{BRUSH_RGBA[:3]}", BRUSH_RGBA[3] / 255)], color_mode="fixed"),
+                format="png",
+            )
+            # Of the browser's three pictures the layers alone count, and they are decoded with our own bounds. Not a
+            # subclass: Gradio writes a file beside the module of every one.
+            editor.preprocess = _layers
+            with gr.Row(elem_id="actions"):
+                complete = gr.Button("Complete", variant="primary", min_width=120, elem_id="complete")
+                undo = gr.Button("Undo completion", interactive=False, min_width=120, elem_id="undo")
+            status = gr.Markdown(elem_id="status")
+        with gr.Column(scale=4, min_width=320):
+            with gr.Column(visible=False, elem_id="result") as result:
+                slider = gr.ImageSlider(
+                    label="Before | after", elem_id="slider", interactive=False, buttons=["fullscreen"], max_height=480
+                )
+                kind = gr.Radio(
+                    list(FORMATS),
+                    value=PHOTO_FORMAT,
+                    label="Format of the download",
+                    info="PNG keeps what was not painted over bit for bit; JPEG compresses anew.",
+                    elem_id="format",
+                )
+                save = gr.Button("Download", elem_id="download")
+            with gr.Group(elem_id="settings"):
+                model = gr.Dropdown(models.names, label="Model", visible=len(models.names) > 1, elem_id="model")
+                grow = gr.Slider(
+                    0, MAX_GROW_PX, 4, step=1, label="Grow what is painted, px", buttons=[], elem_id="grow"
+                )
+                blend = gr.Checkbox(True, label="Blend into the surroundings", elem_id="blend")
+            with gr.Row(elem_id="mask"):
+                random = gr.Button("Random hole", size="sm", min_width=90, elem_id="random")
+                mask = gr.UploadButton(
+                    "Load mask", size="sm", min_width=90, file_types=["image"], elem_id="mask_upload"
+                )
+                save_mask = gr.Button("Save mask", size="sm", min_width=90, elem_id="mask_download")
+            other = gr.Button("Another photo", size="sm", elem_id="other")
+    link = gr.DownloadButton("Download", visible="hidden", elem_id="link")
+
+    shown = [editor, status, undo, result, slider]
+    opened = [token, file, start, main, *shown]
+    # Progress shows on the status line: for every change of it the browser would send a canvas, or what is around one.
+    quick = {"api_visibility": "private", "concurrency_limit": 2, "show_progress_on": [status]}
+    opening = quick | {"show_progress_on": [file]}
+    taken = file.upload(work.open, [file, token], opened, **opening)
+    taken.failure(lambda: None, None, [file], **opening)  # so that another can be dropped
+    for name, button in zip(SAMPLES, samples, strict=True):
+        button.click(partial(work.open, demo.sample_path(SAMPLES[name])), [token], opened, **opening)
+    other.click(work.close, [token], [token, file, start, main], **quick)
+    random.click(work.random_hole, [token], shown, **quick)
+    mask.upload(work.take_mask, [mask, token], shown, **quick)
+    editor.clear(work.clear, [token], shown, **quick)
+    undo.click(work.undo, [token], shown, **quick)
+    heavy = {"concurrency_id": "complete", "concurrency_limit": len(models.names)}
+    complete.click(work.complete_painted, [token, editor, model, grow, blend], shown, **quick | heavy)
+    fetch = "() => document.querySelector('#link').click()"
+    for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
+        button.click(function, inputs, [link], **quick).success(None, js=fetch, api_visibility="private")
+
+    with gr.Column(visible=False):  # the endpoint for programs; names are those of the flags of infer.py
+        options = [
+            gr.File(label="image"),
+            gr.File(label="mask"),
+            gr.Dropdown(models.names, label="model", value=models.names[0]),
+            gr.Number(0, precision=0, minimum=0, maximum=1024, label="mask_dilate"),
+            gr.Dropdown(list(POSTPROCESSES), label="postprocess", value="none"),
+            gr.Checkbox(False, label="invert_mask"),
+            gr.Checkbox(False, label="resize_mask"),
+        ]
+        gr.Button().click(work.complete_file, options, gr.File(label="result"), api_name="complete", **heavy)
+
+
+async def _as_it_is(folder, path):
+    """Instead of Gradio's, which would fetch a URL for a visitor; what is sent and shown lies in the folder already."""
+    if path is not None and not folder.owns(path):
+        raise gr.Error(f"{str(path)[:200]}: is no uploaded file.", print_exception=False)
+    return path
+
+
+def _layers(payload):
+    """The files of the layers that the browser sent; Gradio has checked that they are uploads."""
+    return [layer.path for layer in payload.layers if layer] if payload else []

@@ -1,0 +1,53 @@
+"""The networks that a page offers, by name; each completes one photo at a time."""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError
+
+PACKAGE = "package"
+
+
+class Models:
+    """Completers by name, loaded at once.
+
+    Args:
+        paths: model files (.keras); "package" is the package's. Without any, the package's.
+
+    Attributes:
+        names: of all, in the order given.
+
+    Raises:
+        UserError: a model is missing or is none.
+    """
+
+    def __init__(self, paths=()):
+        self._completers = {}
+        paths = dict.fromkeys(p if p == PACKAGE else os.path.realpath(p) for p in paths or (PACKAGE,))
+        for path in paths:
+            if path != PACKAGE and not Path(path).is_file():
+                raise UserError(f"--model={path}: there is no such file; check the name.")
+        with cli.quiet_start():  # from here on it takes seconds
+            from glcic_tf.completion.completer import Completer
+
+            for path in paths:
+                stem = path if path == PACKAGE else Path(path).stem
+                name = files.printable(path if stem in self._completers else stem)
+                self._completers[name] = Completer.load(None if path == PACKAGE else path), threading.Lock()
+        self.names = list(self._completers)
+
+    @contextlib.contextmanager
+    def using(self, name):
+        """Yield the Completer of this name, which nobody else uses meanwhile.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self._completers:
+            raise UserError(f"model: found {str(name)[:80]!r}; expected one of {', '.join(self.names)}.")
+        completer, lock = self._completers[name]
+        with lock:
+            yield completer

@@ -1,0 +1,94 @@
+"""All that touches JAX's internals: compile an XLA program that TensorFlow made, and call it on the first device.
+
+JAX has no public way to compile a foreign HLO module. The functions below are those of jaxlib 0.10 to 0.12.
+"""
+
+import numpy as np
+
+from glcic_tf.common.errors import UserError, first_line
+
+try:
+    import jax
+    from jax._src import compiler
+    from jax._src.interpreters import mlir
+    from jax._src.lib import _jax, xla_client
+    from jax._src.lib.mlir import ir
+except ImportError as error:
+    raise UserError(
+        f"JAX 0.10 to 0.12 is needed to run a bundle ({error}); install it for your device, see jax.dev."
+    ) from error
+
+jax.config.update("jax_enable_x64", True)  # counters of steps are int64
+
+
+def device():
+    """Return the device that programs run on; raises UserError if JAX finds none, or it is taken."""
+    try:
+        return jax.devices()[0]
+    except RuntimeError as error:
+        raise UserError(f"JAX reaches no device ({first_line(error)}); see that no other process holds it.") from error
+
+
+class Program:
+    """A compiled program. Parameters whose new values are results give their memory to these.
+
+    Args:
+        hlo: bytes of a serialised HloModuleProto.
+        name: for messages.
+
+    Attributes:
+        parameters: list of (dtype, shape).
+
+    Raises:
+        UserError: it is no such module, or the device cannot run it.
+    """
+
+    def __init__(self, hlo, name):
+        try:
+            computation = xla_client.XlaComputation(hlo)
+            shapes = computation.program_shape().parameter_shapes()
+            text = _jax.mlir.xla_computation_to_mlir_module(computation)
+            client = device().client
+            with mlir.make_ir_context() as context, ir.Location.unknown(context):
+                module = ir.Module.parse(text)
+                options = compiler.get_compile_options(num_replicas=1, num_partitions=1, backend=client)
+                devices = _jax.DeviceList((device(),))
+                self._executable = compiler.backend_compile_and_load(client, module, devices, options, [])
+        except (RuntimeError, ValueError) as error:  # XLA's own errors are among the first
+            raise UserError(f"{name}: cannot be compiled for {device().platform} ({first_line(error)}).") from error
+        self.parameters = [(np.dtype(shape.numpy_dtype()), tuple(shape.dimensions())) for shape in shapes]
+
+    @property
+    def flops(self):
+        """Operations of one pass through the body of its loop, as XLA counts them; None if it does not say."""
+        try:
+            analysis = self._executable.cost_analysis()
+        except (RuntimeError, NotImplementedError):
+            return None
+        analysis = analysis[0] if isinstance(analysis, list) else analysis
+        return analysis.get("flops")
+
+    @property
+    def memory_bytes(self):
+        """Peak memory that XLA plans for a call, bytes; None if it does not say."""
+        try:
+            stats = self._executable.get_compiled_memory_stats()
+        except (RuntimeError, NotImplementedError):
+            return None
+        sizes = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+        return sizes - stats.alias_size_in_bytes
+
+    def __call__(self, arrays):
+        """Run it on a list of jax.Arrays, one for each parameter; return the list of results, without waiting."""
+        results = self._executable.execute_sharded(arrays)
+        return [one[0] for one in results.disassemble_into_single_device_arrays()]
+
+
+def put(array):
+    """Start to copy a NumPy array to the device: jax.Array."""
+    return jax.device_put(array, device())
+
+
+def get(array):
+    """Copy a jax.Array to the host, waiting until it is there: NumPy array."""
+    return np.asarray(array)

@@ -1,0 +1,215 @@
+"""Which photos a run trains on and which it is watched on, and what is measured on them before it starts.
+
+They come from a folder of photos or from one of shards, on this machine or behind a URL.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from glcic_tf.common import storage
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.examples import Photos
+from glcic_tf.data.shards import PhotoSequence, Shards, is_shards
+from glcic_tf.imaging import images
+
+_logger = logging.getLogger(__name__)
+_MAX_FILE_BYTES = 2**30  # of a photo behind a URL
+
+
+def find(config, data_dir, val_dir, batch_size):
+    """Find the photos to train on and those to watch training on.
+
+    Args:
+        config: the run's config, or any object that has its `seed` and, in `data`, `validation_photos`, `enlarge` and
+            `reduced_decode`.
+        data_dir, val_dir: of photos, as for `find_photos`; without the second (None), some photos of the first are
+            held out.
+        batch_size: the largest one that there will be.
+
+    Returns:
+        (Photos, Photos or None), the second with at most `config.data.validation_photos`, None without any.
+
+    Raises:
+        UserError: a folder is missing, damaged or holds no photos, or there are fewer than one batch.
+    """
+    paths = find_photos(data_dir)
+    if val_dir:
+        val_paths = spread(find_photos(val_dir), config.data.validation_photos)
+    else:
+        paths, val_paths = split(paths, config.data.validation_photos, config.seed)
+    if len(paths) < batch_size:
+        raise UserError(
+            f"--data_dir={data_dir}: {len(paths)} photos to train on, fewer than one batch of {batch_size}; "
+            "add photos or lower config.batch_size."
+        )
+    _logger.info("%d photos to train on, %d to watch it on", len(paths), len(val_paths))
+    photos = Photos(paths, config.data.enlarge, reduced_decode=config.data.reduced_decode)
+    return photos, Photos(val_paths, max_failures=1.0) if val_paths else None
+
+
+def find_photos(source):
+    """Find the photos of a folder of photos or of shards, in the same order on every machine.
+
+    Args:
+        source: path or URL; without shards, photos are found at any depth, as by `images.find_photos`.
+
+    Returns:
+        Paths, as `Photos` takes them: a shards.PhotoSequence, or a list of pathlib.Path or of RemotePhoto. Not empty.
+
+    Raises:
+        UserError: the folder is missing, damaged, cannot be listed or holds no photo.
+    """
+    if is_shards(source):
+        return Shards(source).photos()
+    if storage.is_remote(source):
+        return [RemotePhoto(storage.join(source, name)) for name in photo_names(source)]
+    return images.find_photos(source)
+
+
+def photo_names(folder):
+    """List the photos in a folder or behind a URL as `images.find_photos` does: what it lists, in its order.
+
+    Returns:
+        Sorted list of paths from the folder on, as str with slashes. Not empty.
+
+    Raises:
+        UserError: as `images.find_photos`.
+    """
+    if not storage.is_folder(folder):
+        found = "something else" if storage.exists(folder) else "nothing"
+        raise UserError(f"{folder}: expected a folder of photos, found {found}; name a folder that exists.")
+    names = [
+        relative + name
+        for relative, files in storage.walk(folder)
+        for name in files
+        if name.lower().endswith(images.PHOTO_SUFFIXES)
+    ]
+    if not names:
+        raise UserError(f"{folder}: holds no photo; expected files that end in {', '.join(images.PHOTO_SUFFIXES)}.")
+    names.sort(key=name_order)
+    return names
+
+
+def name_order(name):
+    """Sorting key of a path with slashes: folder by folder, as those of pathlib.Path are sorted."""
+    return name.replace("/", "\0")
+
+
+@dataclasses.dataclass(frozen=True)
+class RemotePhoto:
+    """A photo behind a URL: what takes the place of a pathlib.Path."""
+
+    url: str
+
+    def __str__(self):
+        return self.url
+
+    @property
+    def name(self):
+        """File name, without folders."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self):
+        """URL of its folder."""
+        return self.url.rpartition("/")[0]
+
+    def read_photo(self):
+        """Read it as `images.read_photo` does.
+
+        Raises:
+            UserError: it is missing, empty, too large, broken or no image.
+        """
+        length = storage.size(self.url)
+        if length > _MAX_FILE_BYTES:
+            raise UserError(f"{self.url}: has {length} bytes; expected a photo of at most {_MAX_FILE_BYTES}.")
+        with tempfile.TemporaryDirectory(prefix="photo-") as folder:
+            local = os.path.join(folder, "photo")
+            storage.copy(self.url, local)
+            try:
+                return images.read_photo(local)
+            except UserError as error:
+                raise UserError(str(error).replace(local, self.url, 1)) from error
+
+
+def split(paths, count, seed):
+    """Hold out `count` of the photos, at most a tenth: (training paths, held out paths), each in its old order."""
+    count = min(count, len(paths) // 10)
+    held_out = np.zeros(len(paths), bool)
+    held_out[np.random.default_rng(seed).permutation(len(paths))[:count]] = True
+    return _select(paths, np.flatnonzero(~held_out)), _select(paths, np.flatnonzero(held_out))
+
+
+def spread(paths, count):
+    """Take `count` of the paths, evenly spread over the list; all of them if there are not more."""
+    return _select(paths, np.linspace(0, len(paths) - 1, min(len(paths), count)).astype(int))
+
+
+def _select(paths, indices):
+    if isinstance(paths, PhotoSequence):
+        return paths.select(indices)
+    return [paths[i] for i in indices]
+
+
+def fingerprint(paths):
+    """Hash of which photos there are, to see whether a run goes on with those it began with.
+
+    It depends on their file names and order alone: a folder and the shards made of it have the same, if all photos of
+    the folder are in the shards.
+    """
+    digest, between = hashlib.sha256(), b""
+    if isinstance(paths, PhotoSequence):
+        lists = paths.file_names()
+    else:
+        lists = [[path.name.encode("utf-8", "surrogateescape") for path in paths]]
+    for names in lists:
+        digest.update(between + b"\n".join(names))
+        between = b"\n"
+    return digest.hexdigest()[:16]
+
+
+def mean_pixel(photos, most, seed, progress=True):
+    """Mean colour of the photos, each with the same weight whatever its size, as in training.
+
+    Args:
+        photos: a Photos.
+        most: measure at most so many, drawn at random.
+        seed: of that draw.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        (r, g, b) in [0, 1].
+
+    Raises:
+        UserError: too many photos cannot be decoded, or all of them.
+    """
+    from tqdm import tqdm  # only here: whoever is given the mean needs no tqdm
+
+    indices = np.random.default_rng(seed).permutation(len(photos.paths))[:most]
+    if isinstance(photos.paths, PhotoSequence):  # measured when the shards were made
+        return tuple(float(channel) for channel in np.mean(photos.paths.means(indices), axis=0) / 255)
+    indices = indices.tolist()
+
+    def mean(index):
+        photo = photos.read(index)
+        return None if photo is None else cv2.mean(photo)[:3]
+
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(
+            pool.map(mean, indices),
+            total=len(indices),
+            desc="mean pixel",
+            unit="photo",
+            disable=None if progress else True,
+        )
+        means = [m for m in bar if m is not None]
+    if not means:
+        raise UserError(f"none of {len(indices)} photos can be decoded; point --data_dir elsewhere.")
+    return tuple(float(channel) for channel in np.mean(means, axis=0) / 255)

@@ -1,0 +1,193 @@
+"""Compare networks and baselines on a folder of photos: measures, and writes the report."""
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pebble import ProcessExpired
+from tqdm import tqdm
+
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.process_pool import process_pool
+from glcic_tf.data import sources
+from glcic_tf.evaluation import baselines, fid, metrics, protocols, report
+from glcic_tf.evaluation.measurements import Measurements
+from glcic_tf.evaluation.methods import check as check_methods
+from glcic_tf.evaluation.methods import load as load_methods
+
+_MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_OWN_PICTURES = ("original", "masked")  # in the gallery, beside those of the methods
+_VERSIONS = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless", "scikit-image", "PyPatchMatch")
+
+
+def evaluate(
+    folder,
+    output,
+    protocol,
+    models=(None,),
+    methods=tuple(baselines.METHODS),
+    postprocess=("none",),
+    scale=1,
+    workers=0,
+    gallery=48,
+    limit=None,
+    fid_weights=None,
+    overwrite=False,
+):
+    """Measure every method on every photo and write a report.
+
+    Args:
+        folder: photos, at any depth.
+        output: folder of the report.
+        protocol: a protocols.Protocol.
+        models: `.keras` files and SavedModel folders; None is the package's weights.
+        methods: names in baselines.METHODS.
+        postprocess: names in completer.POSTPROCESSES; each model is measured with each (SavedModels without).
+        scale: of `Completer.complete`, for the models (SavedModels have 1).
+        workers: processes for the baselines; 0: one for each core.
+        gallery: how many photos to show.
+        limit: measure so many of the photos, evenly spread; None: all.
+        fid_weights: measure FID too, with these weights of InceptionV3, see `fid.load_network`; None: do not.
+        overwrite: replace a report that is there.
+
+    Returns:
+        {method: {metric: summary.Mean}}, models first.
+
+    Raises:
+        UserError: nothing can be measured, or a flag names what is not there.
+    """
+    methods = list(dict.fromkeys(methods))
+    _check(folder, output, protocol, models, methods)
+    photos = protocols.find_photos(folder, (protocol.masks, output))
+    photos = photos if limit is None else sources.spread(photos, limit)
+    jobs, notes = protocols.make_jobs(photos, protocol, folder)
+    with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
+        networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
+        kept = {job.name for job in sources.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
+        with cli.quiet_start():
+            measurements = Measurements(fid.load_network(fid_weights) if fid_weights else None)
+        workers = workers or os.cpu_count()
+        _measure_all(measurements, jobs, networks, methods, workers, kept, bool(fid_weights))
+        names = [*networks, *methods]
+        rows, problems = measurements.rows(names), measurements.problems()
+        if not rows:
+            raise UserError(_nothing_measured(folder, protocol, len(jobs), measurements, problems))
+        for line in problems:
+            cli.say(line)
+        means = {name: measurements.means(name) for name in names}
+        notes = [*measurements.notes(protocol.size), *notes, *_circumstances(networks, methods, scale, workers)]
+        pictures, extremes = measurements.gallery(names[0], gallery)
+        report.write(
+            temporary,
+            f"Image completion: {protocol.describe()}",
+            notes,
+            problems,
+            rows,
+            {name: {metric: mean._asdict() for metric, mean in values.items()} for name, values in means.items()},
+            {name: {area: mean._asdict() for area, mean in measurements.by_area(name).items()} for name in names},
+            measurements.areas,
+            pictures,
+            extremes,
+        )
+    for note in notes:
+        print(note)
+    return means
+
+
+def _check(folder, output, protocol, models, methods):
+    check_methods(folder, output, models, methods)
+    if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
+        raise UserError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
+
+
+def _nothing_measured(folder, protocol, jobs, measurements, problems):
+    reason = f" ({problems[0]})" if problems else ""
+    return (
+        f"--images={folder}: none of {jobs} photos could be measured: {measurements.too_small} are smaller than "
+        f"{protocol.size} px, {len(measurements.skipped)} cannot be used, {measurements.failures()} completions "
+        f"failed{reason}; use other photos, or a smaller --size with --hole_min and --hole_max."
+    )
+
+
+def _circumstances(networks, methods, scale, workers):
+    """What else decides about the figures and the times."""
+    notes = [f"Models complete with --scale={scale} (SavedModels: 1)."] if networks and scale != 1 else []
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    alone = ["models one photo after the other"] if networks else []
+    shared = [f"other methods in {workers} processes at once"] if methods else []
+    notes.append(f"Times: {machine}; {', '.join(alone + shared)}.")
+    installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    notes.append(", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS if name in installed) + ".")
+    return notes
+
+
+def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixels):
+    """Measure networks first, alone, so that their times mean something, then the baselines in processes."""
+    tasks = [(job, method) for job in jobs for method in methods]
+    with tqdm(total=len(jobs) * bool(networks) + len(tasks), unit="step", disable=None, leave=False) as bar:
+        if networks:
+            measure(jobs[0], networks, False)  # traces the graphs, which would count as the first photo's time
+            for job in jobs:
+                measurements.add(job.name, measure(job, networks, job.name in kept, with_pixels))
+                bar.update()
+        if not methods:
+            return
+        with process_pool(workers) as pool:
+            waiting = [pool.schedule(measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
+            for (job, method), future in zip(tasks, waiting, strict=True):
+                try:
+                    measurements.add(job.name, future.result())
+                except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
+                    measurements.add_failure(job.path, f"{method} failed: its process ended with {error.exitcode}")
+                bar.update()
+
+
+def measure(job, methods, with_pictures, with_pixels=False):
+    """Measure methods on one photo.
+
+    Args:
+        job: a protocols.Job.
+        methods: names in baselines.METHODS, or dict of name -> function.
+        with_pictures, with_pixels: whether to return JPEGs, and the completed images themselves.
+
+    Returns:
+        (area, {method: metrics and seconds}, [(path, message) of methods that failed], {name: JPEG},
+        {name: uint8 array}); None if the photo is smaller than the crop; a message if it or its mask cannot be used.
+    """
+    methods = methods if isinstance(methods, dict) else {name: baselines.METHODS[name] for name in methods}
+    try:
+        sample = protocols.sample(job)
+    except UserError as error:
+        return str(error)
+    if sample is None:
+        return None
+    original, hole = sample
+    masked = np.where(hole[..., None], 0, original).astype(np.uint8)  # no method sees what stood there
+    found, failed, pictures, pixels = {}, [], {}, {"original": original} if with_pixels else {}
+    if with_pictures:
+        white = np.where(hole[..., None], 255, original).astype(np.uint8)
+        pictures = {"original": _jpeg(original), "masked": _jpeg(white)}
+    for name, complete in methods.items():
+        start = time.perf_counter()
+        try:
+            completed = complete(masked.copy(), hole)
+        except (ValueError, RuntimeError) as error:
+            failed.append((job.path, first_line(error)))
+            continue
+        seconds = time.perf_counter() - start
+        found[name] = metrics.all_metrics(original, completed, hole) | {"seconds": seconds}
+        if with_pictures:
+            pictures[name] = _jpeg(completed)
+        if with_pixels:
+            pixels[name] = completed
+    return float(hole.mean()), found, failed, pictures, pixels
+
+
+def _jpeg(image):
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()

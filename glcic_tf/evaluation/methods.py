@@ -1,0 +1,134 @@
+"""Completion networks as methods of an evaluation: named functions (image, hole) -> completed, as in `baselines`."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.evaluation import baselines
+
+_INPUTS = {"image", "mask"}
+
+
+def check(folder, output, models, methods):
+    """Check flags that name what to compare on which photos, before anything takes time.
+
+    Args:
+        folder, output: --images, --output.
+        models, methods: --models, --methods: lists of names.
+
+    Raises:
+        UserError: a folder has no name, a method is unknown, or nothing is named at all.
+    """
+    for flag, value in (("images", folder), ("output", output)):
+        if not str(value):
+            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
+    unknown = [name for name in methods if name not in baselines.METHODS]
+    if unknown:
+        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
+    if not models and not methods:
+        raise UserError("--models, --methods: both are empty; name a model or a method.")
+
+
+def load(models, postprocess=("none",), scale=1, taken=()):
+    """Load models.
+
+    Args:
+        models: `.keras` files and SavedModel folders; None is the package's weights. One that is named twice counts
+            once.
+        postprocess: names in completer.POSTPROCESSES; each `.keras` file is a method with each of them.
+        scale: of `Completer.complete`, for the `.keras` files.
+        taken: names that no method may get, beside those of the baselines.
+
+    Returns:
+        dict of name -> function. Names are those of the files, with the whole path where that is taken, and with
+        "+poisson" if post-processed. Functions raise RuntimeError, with the name, if the network fails on an image.
+
+    Raises:
+        UserError: a model is missing or cannot be used.
+    """
+    models = list({None if path is None else os.path.realpath(path): path for path in models}.values())
+    for path in models:
+        if path is not None and not Path(path).exists():
+            raise UserError(f"--models={path}: there is no such file or folder; check the name.")
+    if not models:
+        return {}
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion.completer import Completer
+
+    taken, found = {*baselines.METHODS, *taken}, {}
+    for path in models:
+        name = _name(path, taken)
+        taken.add(name)
+        if path is not None and Path(path).is_dir():
+            found[name] = _method(name, _saved_model(path))
+            continue
+        completer = Completer.load(path)
+        for kind in postprocess:
+            full_name = name if kind == "none" else f"{name}+{kind}"
+            found[full_name] = _method(full_name, _completion(completer, scale, kind))
+    return found
+
+
+def _name(path, taken):
+    if path is None:
+        return "glcic"
+    path = Path(path)
+    short = path.name if path.is_dir() else path.stem
+    if short.isdecimal():  # versions below a model's folder, as TensorFlow Serving has them
+        short = f"{path.absolute().parent.name}/{short}"
+    return files.printable(str(path) if short in taken else short)
+
+
+def _method(name, complete):
+    def checked(image, hole):
+        try:
+            completed = complete(image, hole)
+        except Exception as error:  # whatever TensorFlow raises: no memory, an op that this device lacks, ...
+            raise RuntimeError(f"{name} failed on {len(image)} x {image.shape[1]} px: {first_line(error)}") from error
+        if completed.shape != image.shape or completed.dtype != np.uint8:
+            raise RuntimeError(
+                f"{name} failed: expected uint8 {list(image.shape)}, it gave {completed.dtype} {list(completed.shape)}"
+            )
+        return completed
+
+    return checked
+
+
+def _completion(completer, scale, postprocess):
+    from glcic_tf.completion.completer import HoleSizeWarning
+
+    def complete(image, hole):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
+            return completer.complete(image, hole, scale=scale, postprocess=postprocess)
+
+    return complete
+
+
+def _saved_model(path):
+    import tensorflow as tf
+
+    def refuse(reason, error=None):
+        raise UserError(
+            f"--models={path}: is no SavedModel of a completion network ({reason}); export.py makes one."
+        ) from error
+
+    try:
+        loaded = tf.saved_model.load(path)
+        signature = loaded.signatures["serving_default"]
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        refuse(first_line(error), error)
+    inputs, outputs = set(signature.structured_input_signature[1]), set(signature.structured_outputs)
+    if inputs != _INPUTS or "completed" not in outputs:
+        refuse(f"its signature is {sorted(inputs)} -> {sorted(outputs)}, expected ['image', 'mask'] -> ['completed']")
+
+    def complete(image, hole, loaded=loaded):  # the signature dies with what was loaded
+        mask = np.where(hole, 255, 0).astype(np.uint8)
+        results = signature(image=tf.constant(image[None]), mask=tf.constant(mask[None, ..., None]))
+        return results["completed"][0].numpy()
+
+    return complete

@@ -1,0 +1,50 @@
+"""The model file of a context discriminator: weights, and in its notes what the network was built with.
+
+Unlike a completion network's it is loaded by this package alone: the network is built here from the notes, and only
+numbers come from the file.
+"""
+
+import inspect
+
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks import model_file, networks
+
+_ARGUMENTS = "arguments"  # in the notes
+_EXPECTED = set(inspect.signature(networks.context_discriminator).parameters) - {"synchronized", "dtype"}
+_MAX_SIDE_PX, _MAX_WIDTH = 1024, 2  # bound the memory that a small file can ask for
+
+
+def save(model, path, metadata=None):
+    """Write a context discriminator, as `model_file.save` does.
+
+    Raises:
+        UserError: the name does not end in `.keras`, or the place cannot be written.
+    """
+    model_file.save(model, path, {**(metadata or {}), _ARGUMENTS: networks.discriminator_arguments(model)})
+
+
+def load(path):
+    """Load a context discriminator from a file that anybody may have made.
+
+    Returns:
+        Model as `networks.context_discriminator` builds it, in float32.
+
+    Raises:
+        UserError: the file is missing, broken, or holds no discriminator.
+    """
+    arguments = model_file.read_metadata(path).get(_ARGUMENTS)
+
+    def refuse(reason):
+        return UserError(f"{path}: holds no discriminator: {reason}; give a file that convert.py wrote of one.")
+
+    if not isinstance(arguments, dict) or set(arguments) != _EXPECTED:
+        raise refuse("its notes do not describe one")
+    try:
+        sizes = [value for value in arguments.values() if isinstance(value, int | float)]
+        if not all(abs(value) <= _MAX_SIDE_PX for value in sizes) or not 0 < arguments["width"] <= _MAX_WIDTH:
+            raise refuse("its notes describe a network that is too large")
+        model = networks.context_discriminator(**arguments, dtype="float32")
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise refuse(f"its notes do not describe one ({first_line(error)})") from error
+    model_file.read_weights(path, model)
+    return model

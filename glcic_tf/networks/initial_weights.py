@@ -1,0 +1,45 @@
+"""First weights of the networks, drawn with NumPy: the same for a seed on every device and in every runtime.
+
+Keras' own initialisers draw other numbers under XLA than without it, and need TensorFlow.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+
+from glcic_tf.common import random_streams
+from glcic_tf.networks import phases
+
+_CONSTANTS = {"bias": 0.0, "beta": 0.0, "moving_mean": 0.0, "gamma": 1.0, "moving_variance": 1.0}
+
+
+def draw(path, shape, seed):
+    """Draw the first value of a variable: from Glorot's uniform distribution for kernels, else what Keras begins with.
+
+    Kernels of deconvolutions are moved to the nearest ones with equal phases, so that a new network draws no grid.
+
+    Args:
+        path: the variable's path in its network, `<layer>/<kind>`; no two variables of a seed draw the same numbers.
+        shape: tuple; a kernel is [..., in, out] (or [..., out, in] in a deconvolution).
+        seed: of the network.
+
+    Returns:
+        float32 array.
+
+    Raises:
+        ValueError: the path names no kind of variable that the networks have.
+    """
+    kind = path.rsplit("/", 1)[-1]
+    if kind in _CONSTANTS:
+        return np.full(shape, _CONSTANTS[kind], np.float32)
+    if kind != "kernel":
+        raise ValueError(f"Nothing is known about how {path} begins.")
+    number = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big")
+    rng = random_streams.stream(seed, random_streams.INITIAL_WEIGHTS, number)
+    receptive_field = math.prod(shape[:-2])
+    limit = math.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
+    kernel = (2 * rng.random(shape) - 1) * limit
+    if path.startswith("deconv"):
+        kernel = phases.equal_phases(kernel)
+    return kernel.astype(np.float32)

@@ -1,0 +1,285 @@
+"""The small model file for users: one float32 network in a `.keras` zip, with notes about its training in `glcic.json`.
+
+Plain `keras.saving.load_model` reads it too. `load` takes files from anybody: it looks through the zip before Keras
+builds anything from it, and lets only the standard layers pass that completion networks consist of.
+"""
+
+import json
+import math
+import tempfile
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from glcic_tf.common import files
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks.batch_norm import as_keras_own
+
+MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
+_MAX_JSON_BYTES = 2**22
+_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+_NOTES = "glcic.json"
+_LAYERS = {
+    *("Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "InputLayer"),
+    *("Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
+}
+_INITIALIZERS = {"Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "Zeros"}
+_INITIALIZERS |= {"RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling"}
+_ALLOWED = {("keras", "DTypePolicy"), (None, "__keras_tensor__")}
+_ALLOWED |= {("keras.layers", name) for name in _LAYERS} | {("keras.initializers", name) for name in _INITIALIZERS}
+_ROOT = ("keras.src.models.functional", "Functional")  # as Keras writes a functional model, without a public name
+
+
+# What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
+# load a file that names these fields.
+_NEWER_FIELDS = {"input_axes": None, "output_axes": None}
+_NEWER_FIELDS |= {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
+
+
+class _Refused(Exception):
+    """Why a file is not loaded, as the middle of a sentence."""
+
+
+def save(model, path, metadata=None):
+    """Write a completion network as float32 `.keras` file, which appears under its name only when it is complete.
+
+    Args:
+        model: functional Keras model, of any dtype policy; optimiser and losses are left out.
+        path: file to write, ending in `.keras`, replaced if it is there; its folder must exist.
+        metadata: dict of JSON values about the model (hole range in px, image size in px, phase, step ...).
+
+    Raises:
+        UserError: the name does not end in `.keras`, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise UserError(f"{path}: expected a name that ends in .keras, found {path.suffix or 'no suffix'}; rename it.")
+    with files.replacing(path) as temporary:
+        keras.saving.save_model(float32_copy(model), temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["config.json"] = json.dumps(_without_newer_fields(json.loads(members["config.json"])))
+        members[_NOTES] = json.dumps(metadata or {}, indent=1, sort_keys=True)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+
+
+def load(path):
+    """Load a completion network from a `.keras` file that anybody may have made; no code in it is run.
+
+    Args:
+        path: file that `save`, or plain Keras, wrote.
+
+    Returns:
+        Model with inputs `image` [batch, height, width, 3] and `mask` [batch, height, width, 1], output
+        [batch, height, width, 3]; see `networks.completion_network`.
+
+    Raises:
+        UserError: the file is missing, no `.keras` file, too large, broken, holds a layer that is not on the list of
+            standard layers, or another kind of network.
+    """
+    try:
+        _check(path)
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises nearly any class here
+            raise _Refused(f"Keras cannot load it ({first_line(error)})") from error
+        inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
+        outputs = [tuple(tensor.shape) for tensor in model.outputs]
+        expected = {"image": (None, None, None, 3), "mask": (None, None, None, 1)}
+        if inputs != expected or not isinstance(model.input, dict) or outputs != [(None, None, None, 3)]:
+            raise _Refused(f"its network turns {_spell(inputs)} into {_spell(dict(enumerate(outputs)))}")
+    except _Refused as refused:
+        raise _user_error(path, refused) from refused
+    return model
+
+
+def read_metadata(path):
+    """Return the dict that was given to `save` ({} in files without one), without loading the network.
+
+    Raises:
+        UserError: as for `load`, as far as the outside of the file shows it.
+    """
+    try:
+        with _opened(path) as archive:
+            if _NOTES not in archive.namelist():
+                return {}
+            notes = _read_json(archive, _NOTES)
+    except _Refused as refused:
+        raise _user_error(path, refused) from refused
+    return notes
+
+
+def read_weights(path, model):
+    """Load the weights of a `.keras` file into a network that the caller built; of the file only numbers are used.
+
+    Raises:
+        UserError: as for `load`, or the weights do not fit.
+    """
+    try:
+        with _opened(path) as archive, tempfile.TemporaryDirectory() as folder:
+            try:
+                model.load_weights(archive.extract("model.weights.h5", folder))
+            except Exception as error:  # Keras raises nearly any class here
+                raise _Refused(f"its weights do not fit ({first_line(error)})") from error
+    except _Refused as refused:
+        raise _user_error(path, refused) from refused
+
+
+def float32_copy(model):
+    """Return a new model with the same weights that computes in float32, outside of any distribution strategy's scope.
+
+    Args:
+        model: functional Keras model, of any dtype policy, with or without synchronized batch normalisation.
+    """
+    copy = model.__class__.from_config(_as_float32(model.get_config()))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def copy_weights(source, target, origin):
+    """Copy weights by layer name from a loaded model file into `target`, a network of the same kind.
+
+    Raises:
+        UserError: a layer is missing or has other shapes; the message begins with `origin`.
+    """
+    for layer in target.layers:
+        weights = layer.get_weights()
+        if not weights:
+            continue
+        try:
+            given = source.get_layer(layer.name).get_weights()
+        except ValueError:
+            given = []
+        if [w.shape for w in given] != [w.shape for w in weights]:
+            raise UserError(
+                f"{origin}: layer {layer.name} has shapes {[w.shape for w in given]}, "
+                f"expected {[w.shape for w in weights]}; is config.width the width of that model?"
+            )
+        layer.set_weights(given)
+
+
+def _as_float32(config):
+    if isinstance(config, (list, tuple)):
+        return type(config)(_as_float32(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    config = as_keras_own(config)
+    if config.get("class_name") == "DTypePolicy":
+        return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+    fixed = {"synchronized": False, "dtype": "float32"}
+    return {
+        key: fixed[key] if key in fixed and not isinstance(value, dict) else _as_float32(value)
+        for key, value in config.items()
+    }
+
+
+def _without_newer_fields(config):
+    if isinstance(config, list):
+        return [_without_newer_fields(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_newer_fields(value)
+        for key, value in config.items()
+        if key not in _NEWER_FIELDS or value != _NEWER_FIELDS[key]
+    }
+
+
+def _opened(path):
+    """Open the zip after checking its table of contents."""
+    if not Path(path).is_file():
+        raise _Refused("it is a folder" if Path(path).is_dir() else "there is no such file")
+    if Path(path).suffix != ".keras":  # Keras goes by the name, too
+        raise _Refused("its name does not end in .keras")
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _Refused(f"it is no zip file ({first_line(error)})") from error
+    members = archive.infolist()
+    names = sorted(member.filename for member in members)
+    size = sum(member.file_size for member in members)
+    problem = None
+    if set(names) | {_NOTES} != _MEMBERS | {_NOTES} or len(set(names)) != len(names):
+        problem = f"the zip holds {', '.join(names[:6])} instead of {', '.join(sorted(_MEMBERS))}"
+    elif size > MAX_BYTES:
+        problem = f"it unpacks to {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
+    elif any(member.flag_bits & 1 for member in members):
+        problem = "it is encrypted"
+    if problem:
+        archive.close()
+        raise _Refused(problem)
+    return archive
+
+
+def _read_json(archive, name):
+    if archive.getinfo(name).file_size > _MAX_JSON_BYTES:
+        raise _Refused(f"its {name} is larger than {_MAX_JSON_BYTES / 1e6:.0f} MB")
+    try:
+        value = json.loads(archive.read(name))
+    except (ValueError, RecursionError, zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
+        raise _Refused(f"its {name} cannot be read ({first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise _Refused(f"its {name} holds no JSON object")
+    return value
+
+
+def _check(path):
+    """Raise _Refused unless Keras may build what the file's config.json describes."""
+    with _opened(path) as archive:
+        config = _read_json(archive, "config.json")
+    root = (config.get("module"), config.get("class_name"))
+    if root != _ROOT or config.get("registered_name") not in (None, "Functional"):
+        raise _Refused(f"it holds a {_name(*root)}, not a functional Keras model")
+    objects = []
+    try:
+        # Keras does not build what `compile_config` describes, since `load` passes compile=False.
+        _collect_objects([config.get("config"), config.get("build_config")], objects)
+        size = 4 * _most_weights(objects)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise _Refused(f"its config.json is malformed ({first_line(error)})") from error
+    if size > MAX_BYTES:
+        raise _Refused(f"its layers ask for up to {size / 1e6:.0f} MB of weights, more than {MAX_BYTES / 1e6:.0f} MB")
+
+
+def _collect_objects(value, objects):
+    """Append every dict in a config that stands for an object, after checking it against the allow-list."""
+    if isinstance(value, list):
+        for item in value:
+            _collect_objects(item, objects)
+    elif isinstance(value, dict):
+        if "class_name" in value:
+            found = (value.get("module"), value["class_name"])
+            if found not in _ALLOWED or value.get("registered_name") is not None:
+                raise _Refused(f"it holds a {_name(*found)}, which is not among the standard layers that may be loaded")
+            objects.append(value)
+        for item in value.values():
+            _collect_objects(item, objects)
+
+
+def _most_weights(objects):
+    """Bound the number of weights that the layers can have, so that a small file cannot ask for all of the memory."""
+    configs = {name: [o["config"] for o in objects if o["class_name"] == name] for name in _LAYERS}
+    convolutions = configs["Conv2D"] + configs["Conv2DTranspose"]
+    channels = max([4, *(c["filters"] for c in convolutions)])
+    for layer in objects:
+        if layer["class_name"] == "Concatenate":  # may multiply the channels each time it is called
+            for node in layer["inbound_nodes"]:
+                channels *= max(1, json.dumps(node).count("__keras_tensor__"))
+    kernels = [c["filters"] * math.prod(np.broadcast_to(c["kernel_size"], 2).tolist()) for c in convolutions]
+    return channels * (sum(kernels) + 4 * len(configs["BatchNormalization"]))
+
+
+def _name(module, class_name):
+    return f"{module}.{class_name}"[:100] if module else str(class_name)[:100]
+
+
+def _spell(shapes):
+    return ", ".join(f"{name} {['any' if side is None else side for side in shape]}" for name, shape in shapes.items())
+
+
+def _user_error(path, refused):
+    return UserError(f"{path}: is no model file: {refused}; give a .keras file that train.py or convert.py wrote.")

@@ -1,0 +1,134 @@
+"""Checkpoints of the full training state, to resume from. The small model file for users is `model_file`'s business."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.training import optimizers
+
+_logger = logging.getLogger(__name__)
+_PREFIX = "ckpt-"
+_META_KEY = "meta/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Checkpoints:
+    """The checkpoints in a run's folder, the newest `kept` of them.
+
+    Every variable is stored under its own name, and an optimiser apart from its loss scaling. So a checkpoint of one
+    replica loads on several, one without loss scaling loads with it, and both the other way round.
+    """
+
+    def __init__(self, folder, kept=3):
+        self.folder = Path(folder)
+        self.kept = kept
+
+    def latest(self):
+        """Find the newest checkpoint that can be read; warn of newer ones that cannot.
+
+        The folder itself is the list, not TensorFlow's `checkpoint` file in it: that one may be broken or outdated.
+
+        Returns:
+            (path, meta) with the dict that `save` was given, or None if there is no checkpoint.
+
+        Raises:
+            UserError: there are checkpoints, but none can be read.
+        """
+        broken = None
+        for path in reversed(self._paths()):
+            try:
+                return path, json.loads(tf.train.load_checkpoint(path).get_tensor(_META_KEY))
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                broken = broken or _unreadable(path, error)
+                _logger.warning("left out: %s", broken)
+        if broken:
+            raise broken
+        return None
+
+    def save(self, state, meta):
+        """Save the state and a dict of JSON's types as checkpoint number `state.step`; delete what is too old.
+
+        Being killed meanwhile costs this checkpoint alone: it cannot be read then, and `latest` passes over it.
+
+        Returns:
+            Path of the checkpoint, without the suffixes of its files.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        path = str(self.folder / f"{_PREFIX}{int(state.step.numpy())}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **parts(state)).write(path)
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
+            ) from error
+        paths = self._paths()
+        # Higher numbers are those that could not be read, or the run would have gone on from them.
+        kept = set(paths[: paths.index(path) + 1][-self.kept :])
+        for file in self.folder.glob(f"{_PREFIX}*"):
+            if str(file.with_suffix("")) in kept:
+                continue
+            if file.is_dir():  # left by a run that was killed while it was writing
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
+        return path
+
+    def _paths(self):
+        """Checkpoints that have their index file, oldest first."""
+        indices = [path.with_suffix("") for path in self.folder.glob(f"{_PREFIX}*.index")]
+        numbered = [path for path in indices if path.name.removeprefix(_PREFIX).isdecimal()]
+        return [str(path) for path in sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))]
+
+    def restore(self, path, state):
+        """Load checkpoint `path` into `state`, which must have been made for the stage that the checkpoint is of.
+
+        Raises:
+            UserError: the file is broken, or is of other networks or optimisers.
+        """
+        with state.strategy.scope():
+            try:
+                stored = {key.split("/", 1)[0] for key, _ in tf.train.list_variables(path)}
+                # A run that did not scale its loss so far starts with a fresh scale.
+                wanted = {
+                    name: part for name, part in parts(state).items() if name in stored or "loss_scale" not in name
+                }
+                status = tf.train.Checkpoint(**wanted).read(path)
+                status.assert_existing_objects_matched().expect_partial()
+            except (tf.errors.OpError, ValueError, RuntimeError, AssertionError) as error:
+                raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error):
+    return UserError(
+        f"{path}: cannot be restored ({first_line(error)}); delete it so that the run goes on from the one before, "
+        "or choose another --workdir."
+    )
+
+
+def parts(state):
+    """Return all that training changes: tf.Variables by name in dicts by name of the part, and the step."""
+    found = {"step": state.step, "completion": _named(state.completion.variables)}
+    if state.average is not None:
+        found["average"] = _named(state.average.variables)
+    if state.discriminator is not None:
+        found["discriminator"] = _named(state.discriminator.variables)
+    for name, optimizer in state.optimizers().items():
+        # The first part of the path counts the optimisers that the process has made.
+        found[name] = _named(optimizers.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
+        scale = optimizers.loss_scale_variables(optimizer)
+        if scale:
+            found[f"{name}_loss_scale"] = {key: variable.value for key, variable in scale.items()}
+    return found
+
+
+def _named(variables, name=lambda path: path):
+    named = {name(variable.path): variable.value for variable in variables}
+    if len(named) != len(variables):
+        raise ValueError("Two variables have the same name.")
+    return named

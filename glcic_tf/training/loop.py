@@ -1,0 +1,171 @@
+"""Train the networks (paper, section 3.5): phases as data, on one device, several, or several machines.
+
+What a run's folder holds, and how a run begins and goes on, is in `run`.
+"""
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+
+import tensorflow as tf
+
+from glcic_tf.common import signals, storage
+from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.data import sources
+from glcic_tf.data.dataset import batches
+from glcic_tf.training import devices, steps
+from glcic_tf.training.monitor import Monitor, Validation, Window
+from glcic_tf.training.run import Run
+from glcic_tf.training.stages import check_replicas, resolve
+
+_logger = logging.getLogger(__name__)
+_deterministic = False  # TensorFlow cannot be told to forget it again
+_MAX_LOOP_SECONDS = 10.0  # a signal is answered between two calls of the loop
+
+
+def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None, tpu=""):
+    """Train until the phase is over, from the newest checkpoint in the run's folder if there is one.
+
+    Args:
+        config: ConfigDict with the fields of configs/default.py.
+        data_dir: folder of photos or of shards, or a URL of one.
+        workdir: the run's folder; made if need be.
+        phase: `completion`, `discriminator` or `joint`: that phase alone; `all`: whatever is left to do.
+        strategy, tpu: as in `devices.make_strategy`.
+        val_dir: folder of photos for the sample grid and the validation figures; None: some are held out.
+
+    Returns:
+        True if the phase is over, False if a signal stopped the run, which can then be resumed.
+
+    Raises:
+        UserError: something given contradicts itself, the run's folder or the data; or the loss is no number any more.
+        cluster.WorkerLost: with `multi_worker`, another worker does not answer; the same call in a new process goes on.
+    """
+    if storage.is_remote(workdir):
+        raise UserError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
+    stages = resolve(config)
+    strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
+    check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)
+    if strategy_name == "tpu" and config.precision == "mixed_float16":
+        raise UserError("config.precision=mixed_float16: TPUs have no float16; use mixed_bfloat16.")
+    if config.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise UserError("config.jit_compile: works with one replica only; unset it, or choose another --strategy.")
+    run = Run(config, stages, strategy, Path(workdir))
+    with run.cluster.watched():
+        over = _train(run, data_dir, phase, val_dir)
+    if over:
+        _logger.info("%s: %s is finished: step %d of %d.", workdir, _what(phase), run.step, stages[-1].end)
+    else:
+        _logger.info("stopped and saved at step %d; the same command goes on from there", run.step)
+    return over
+
+
+def _train(run, data_dir, phase, val_dir):
+    run.agree(phase)
+    config, todo = run.config, run.stages_to_do(phase)
+    if not todo:
+        return True
+    if config.deterministic:
+        global _deterministic
+        _deterministic = True
+        tf.config.experimental.enable_op_determinism()
+    photos, val_photos = sources.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    run.prepare(photos, todo[0])
+    with signals.stop_on_signals() as stopped, _monitor(run, todo) as monitor:
+        for stage in todo:
+            if stop := _train_stage(run, stage, photos, val_photos, monitor, stopped):
+                break
+        run.cluster.leave()
+    return not stop
+
+
+def _train_stage(run, stage, photos, val_photos, monitor, stopped):
+    """Train what is left of a stage; return True if a signal stopped it, after saving. `monitor`: the chief's."""
+    config, state, chief = run.config, run.state, run.cluster.is_chief
+    run.enter(stage)
+    dataset = run.strategy.distribute_datasets_from_function(
+        lambda context: batches(
+            photos,
+            stage,
+            config.seed,
+            run.step,
+            config.data.mirror,
+            config.data.workers,
+            context,
+            config.accumulate_steps,
+        )
+    )
+    iterator = iter(dataset)
+    loop = steps.make_loop(state, stage, config.jit_compile, time_input=not _deterministic)
+    validation = Validation(val_photos, state, stage, config.seed) if val_photos and chief else None
+    window, saved_at, step_seconds = Window(), time.monotonic(), 0.0
+    stop = False
+    while run.step < stage.end and not stop:
+        n = _steps_until_due(run, stage, step_seconds)
+        begin = time.monotonic()
+        result = _run_loop(run, loop, iterator, n, stage, photos)
+        seconds = time.monotonic() - begin
+        window.add(result, n, seconds)
+        run.step += n
+        run.check_finite(int(result["bad_step"]))
+        over = run.step == stage.end
+        if chief:
+            monitor.advance(run.step, stage.phase)
+        if over or run.step % config.log_every_steps == 0:
+            if chief:
+                monitor.scalars(run.step, stage, window.summary(stage, state))
+            window = Window()
+        if validation and (over or run.step % config.sample_every_steps == 0):
+            figures, grid = validation.run(config.sample_photos)
+            monitor.scalars(run.step, stage, figures)
+            monitor.grid(run.step, grid)
+            run.keep_best(stage, figures)
+        due = config.checkpoint_every_steps > 0 and run.step % config.checkpoint_every_steps == 0
+        late = 0 < config.checkpoint_every_minutes * 60 < time.monotonic() - saved_at
+        # The signal is asked for once, so that a stop is never without a checkpoint. All workers must do the same steps
+        # and stop together: the chief's clocks count, and any worker's signal.
+        told = run.cluster.exchange([seconds / n, late, bool(stopped)])
+        step_seconds, late, stop = float(told[0, 0]), bool(told[0, 1]), bool(told[:, 2].any())
+        if over or due or late or stop:
+            run.check_weights()
+            if chief:
+                if over and run.ends_phase(stage):
+                    run.save_model(stage)  # before the checkpoint: a phase that is over has its model file
+                run.save(stage)
+            saved_at = time.monotonic()
+    photos.log_left_out()
+    return stop
+
+
+def _steps_until_due(run, stage, step_seconds):
+    c = run.config
+    periods = [c.log_every_steps, c.sample_every_steps, c.checkpoint_every_steps]
+    due = [period - run.step % period for period in periods if period > 0]
+    quick = int(_MAX_LOOP_SECONDS / step_seconds) if step_seconds else c.steps_per_loop
+    return min(c.steps_per_loop, max(quick, 1), stage.end - run.step, *due)
+
+
+def _monitor(run, todo):
+    if not run.cluster.is_chief:
+        return contextlib.nullcontext()
+    return contextlib.closing(Monitor(run.workdir, run.step, todo[-1].end))
+
+
+def _run_loop(run, loop, iterator, n, stage, photos):
+    try:
+        with run.cluster.watched():
+            return {name: value.numpy() for name, value in loop(iterator, tf.constant(n)).items()}
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            f"stage {stage.name}: out of memory ({first_line(error)}); lower batch_size, now "
+            f"{stage.batch_size}, or raise config.accumulate_steps, now {run.config.accumulate_steps}."
+        ) from error
+    except tf.errors.OpError as error:
+        if photos.error:
+            raise UserError(photos.error) from error
+        raise
+
+
+def _what(phase):
+    return "the run" if phase == "all" else f"the {phase} phase"

@@ -1,0 +1,409 @@
+"""infer.py: files and folders through the script, and what the scripts share; every mistake is one line."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageCms
+
+import infer as script
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import Completer
+from glcic_tf.imaging import images
+from glcic_tf.networks import model_file
+from glcic_tf.networks.networks import completion_network
+
+SCRIPT = Path(script.__file__)
+HEIGHT, WIDTH = 31, 42
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "narrow.keras"
+    model_file.save(completion_network(1 / 16), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(model):
+    return Completer.load(model)
+
+
+@pytest.fixture(autouse=True)
+def _quick_load(model, loaded, monkeypatch):
+    """Take the model as loaded already: building the network anew takes a second or two."""
+    load = Completer.load
+
+    def quick(path=None, dtype="float32"):
+        return loaded if (path, dtype) == (model, "float32") else load(path, dtype)
+
+    monkeypatch.setattr(Completer, "load", quick)
+
+
+def photo(seed=0, channels=3, dtype=np.uint8):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype, endpoint=True)
+
+
+def hole():
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    inside[8:20, 10:30] = True
+    return inside
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write_image(path, np.where(array, 255, 0).astype(np.uint8) if array.dtype == bool else array)
+    return path
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def run_script(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_from_the_command_line(model, loaded, tmp_path):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", hole())
+    flags = ["--image", "photo.png", "--mask=mask.png", "--output", "new/deep/out.png", "--model", model]
+    done = run_script(*flags, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = images.read_image(tmp_path / "new" / "deep" / "out.png")
+    np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
+    expected = loaded.complete(photo(), hole())
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "infer.py: missing: --image, --output; see infer.py --help"),
+        (["--image=a.png", "--mask=b.png"], "infer.py: missing: --output; see infer.py --help"),
+        (["--imag=a.png"], "infer.py: Unknown command line flag 'imag'. Did you mean: image ?; see infer.py --help"),
+        (
+            ["--image=a", "--mask=b", "--output=c", "d"],
+            "infer.py: found 'd', which belongs to no flag; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--scale=2"],
+            "infer.py: flag --scale=2: expected auto or a number in (0, 1]; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--jpeg_quality=0"],
+            "infer.py: flag --jpeg_quality=0: 0 is not an integer in the range [1, 100]; see infer.py --help",
+        ),
+        (
+            ["--image=a", "--output=c", "--postprocess=blur"],
+            "infer.py: flag --postprocess=blur: value should be one of <none|poisson>; see infer.py --help",
+        ),
+    ],
+)
+def test_bad_flags_are_one_line(tmp_path, arguments, message):
+    done = run_script(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
+
+
+def test_other_backend_is_one_line(tmp_path):
+    done = run_script("--image=a", "--mask=b", "--output=c", cwd=tmp_path, KERAS_BACKEND="jax")
+    assert done.returncode == 1
+    assert done.stderr.startswith("infer.py: KERAS_BACKEND is 'jax'") and done.stderr.count("\n") == 1
+
+
+def test_no_model_is_one_line(tmp_path):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", hole())
+    (tmp_path / "no.keras").write_text("hello")
+    flags = ["--image=photo.png", "--mask=mask.png", "--output=out.png", "--model=no.keras"]
+    done = run_script(*flags, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("infer.py: no.keras: is no model file") and done.stderr.count("\n") == 1
+    assert files(tmp_path) == ["mask.png", "no.keras", "photo.png"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_depth_and_channels_survive(model, tmp_path, channels, dtype):
+    original = photo(0, channels, dtype)
+    image, mask = write(tmp_path / "photo.png", original), write(tmp_path / "mask.bmp", hole())
+    assert script.infer(image, mask, tmp_path / "out.png", model) == 0
+    result = images.read_image(tmp_path / "out.png")
+    assert result.shape == original.shape and result.dtype == dtype
+    np.testing.assert_array_equal(result[~hole()], original[~hole()])
+
+
+def test_the_suffix_names_the_format_and_a_folder_takes_the_name(model, tmp_path):
+    image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
+    (tmp_path / "done").mkdir()
+    script.infer(image, mask, tmp_path / "out.jpg", model)
+    assert (tmp_path / "out.jpg").read_bytes().startswith(b"\xff\xd8")
+    script.infer(image, mask, tmp_path / "done", model)
+    assert files(tmp_path / "done") == ["photo.png"]
+
+
+def single_mistakes():
+    yield "missing_image", {"image": "none.png"}, r"--image=.*none\.png: there is no such file or folder"
+    yield "missing_mask", {"mask": "none.png"}, r"--mask=.*none\.png: there is no such file or folder"
+    yield "missing_model", {"model": "none.keras"}, r"--model=.*none\.keras: there is no such file or folder"
+    yield "text_image", {"image": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
+    yield "text_mask", {"mask": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
+    yield "truncated", {"image": "truncated.jpg"}, r"truncated\.jpg: is broken or incomplete \(42 x 31 px"
+    yield "empty", {"image": "empty.jpg"}, r"empty\.jpg: is empty"
+    yield (
+        "all_hole",
+        {"mask": "white.png"},
+        r"white\.png: leaves nothing known in .*photo\.png; expected white in the hole",
+    )
+    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*--invert_mask"
+    yield (
+        "wrong_size",
+        {"mask": "small.png"},
+        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*--resize_mask",
+    )
+    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a --mask"
+    yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
+    yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
+    yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
+    yield "suffix", {"output": "out.tiff"}, r"out\.tiff: found '\.tiff'"
+    yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
+    yield "exists", {"output": "white.png"}, r"white\.png: exists already; add --overwrite"
+    yield "same_file", {"output": "photo.png"}, r"photo\.png: exists already; add --overwrite"
+    yield "no_model", {"model": "text.png"}, r"text\.png: is no model file"
+    yield "empty_folder", {"image": "void"}, r"void: holds no photo"
+    yield "mask_folder", {"mask": "void"}, r"--mask=.*void: is a folder, but --image=.*photo\.png is a file"
+    yield (
+        "output_file",
+        {"image": ".", "output": "text.png"},
+        r"--output=.*text\.png: is a file, but --image=.* is a fo",
+    )
+
+
+@pytest.mark.parametrize(("changed", "match"), [pytest.param(*m[1:], id=m[0]) for m in single_mistakes()])
+def test_mistakes_are_one_line_and_leave_no_file(model, tmp_path, changed, match):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", hole())
+    write(tmp_path / "white.png", np.ones((HEIGHT, WIDTH), bool))
+    write(tmp_path / "black.png", np.zeros((HEIGHT, WIDTH), bool))
+    write(tmp_path / "opaque.png", np.dstack([photo(), np.full((HEIGHT, WIDTH), 128, np.uint8)]))
+    write(tmp_path / "small.png", hole()[1:])
+    whole = write(tmp_path / "truncated.jpg", photo()).read_bytes()
+    (tmp_path / "truncated.jpg").write_bytes(whole[:-100])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "void").mkdir()
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    named = {"image": "photo.png", "mask": "mask.png", "output": "out.png"} | changed
+    with pytest.raises(UserError, match=match) as error:
+        script.infer(
+            **{"model": model}
+            | {
+                flag: tmp_path / name if isinstance(name, str) and name != "alpha" else name
+                for flag, name in named.items()
+            }
+        )
+    assert "\n" not in str(error.value)
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_too_little_memory_is_one_line(model, loaded, tmp_path, monkeypatch):
+    def network(image, mask):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\na tensor")
+
+    monkeypatch.setattr(loaded, "_network", network)
+    image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
+    with pytest.raises(
+        UserError, match=r"photo\.png: the surroundings of its holes are too much for the memory\. Make the photo sma"
+    ):
+        script.infer(image, mask, tmp_path / "new" / "out.png", model)
+    assert files(tmp_path) == ["mask.png", "photo.png"] and not (tmp_path / "new").exists()
+
+
+def test_overwrite(model, tmp_path):
+    image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
+    script.infer(image, mask, image, model, overwrite=True)
+    result = images.read_image(image)
+    np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
+    assert (result[hole()] != photo()[hole()]).any()
+
+
+def test_flags_reach_the_completer(model, loaded, tmp_path):
+    """Through the script as typed: a black-is-hole mask of half the size, drawn too tightly."""
+    inside = np.zeros((2 * HEIGHT, 2 * WIDTH), bool)
+    inside[20:36, 24:56] = True
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", ~inside)
+    flags = ["--image=photo.png", "--mask=mask.png", "--invert_mask", "--resize_mask", "--mask_dilate=2", "--scale=0.5"]
+    flags += ["--postprocess=poisson", "--output=out.png", "--model", model]
+    done = run_script(*flags, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    options = {"invert_mask": True, "resize_mask": True, "mask_dilate": 2, "scale": 0.5, "postprocess": "poisson"}
+    expected = loaded.complete(photo(), ~inside, **options)
+    result = images.read_image(tmp_path / "out.png")
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert (result != photo()).any(axis=-1)[9, 14]  # grown beyond row 10
+
+
+def test_transparent_pixels_are_the_hole_without_a_mask(model, tmp_path):
+    cut_out = np.dstack([photo(), np.where(hole(), 0, 255).astype(np.uint8)])
+    write(tmp_path / "photos" / "cut_out.png", cut_out)
+    write(tmp_path / "photos" / "whole.png", photo())
+    assert script.infer(tmp_path / "photos", "alpha", tmp_path / "done", model) == 1
+    result = images.read_image(tmp_path / "done" / "cut_out.png")
+    np.testing.assert_array_equal(result[~hole()], cut_out[~hole()])
+    assert (result[..., 3] == 255).all() and files(tmp_path / "done") == ["cut_out.png"]
+
+
+def test_bfloat16_reaches_the_network(model, tmp_path):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "mask.png", hole())
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        script.infer(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / f"{dtype}.png", model, dtype=dtype)
+        results.append(images.read_image(tmp_path / f"{dtype}.png"))
+    assert not np.array_equal(*results)
+    assert run_script("--image=a", "--output=b", "--dtype=float16", cwd=tmp_path).returncode == 2
+
+
+def test_large_holes_are_named(model, loaded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loaded, "trained_hole_px", (4, 6))
+    image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
+    script.infer(image, mask, tmp_path / "out.png", model)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "photo.png: a hole is 12 px thick, but the network was trained on holes of 4 to 6 px: completed at 0.5" in line
+    )
+
+
+def test_large_holes_are_named_in_folders_too(model, loaded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loaded, "trained_hole_px", (4, 6))
+    for name in "abcd":
+        write(tmp_path / "photos" / f"{name}.png", photo())
+    mask = write(tmp_path / "mask.png", hole())
+    assert script.infer(tmp_path / "photos", mask, tmp_path / "done", model) == 0
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert len(lines) == 4
+    for name, line in zip("abcd", lines, strict=True):
+        assert f"{name}.png: a hole is 12 px thick" in line
+
+
+def test_photos_under_way_at_once_do_not_mix(model, tmp_path):
+    """Each comes out as it does alone."""
+    for i in range(12):
+        write(tmp_path / "photos" / f"{i:02}.png", photo(i))
+        write(tmp_path / "masks" / f"{i:02}.png", np.roll(hole(), i, axis=1))
+    script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+    for i in range(12):
+        name = f"{i:02}.png"
+        script.infer(tmp_path / "photos" / name, tmp_path / "masks" / name, tmp_path / name, model)
+        np.testing.assert_array_equal(images.read_image(tmp_path / name), images.read_image(tmp_path / "done" / name))
+
+
+def test_an_interrupted_folder_begins_no_more_photos(capsys):
+    begun = []
+
+    def work(job):
+        begun.append(job)
+        if job == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        cli.for_each(range(100), work, threads=2)
+    assert len(begun) < 50
+
+
+def test_metadata_and_jpeg_quality(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    Image.fromarray(photo()).save(
+        tmp_path / "photo.jpg",
+        exif=exif,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
+    mask = write(tmp_path / "mask.png", np.rot90(hole(), -1))
+    sizes = []
+    for quality in (20, 95):
+        script.infer(tmp_path / "photo.jpg", mask, tmp_path / "out.jpg", model, overwrite=True, jpeg_quality=quality)
+        sizes.append((tmp_path / "out.jpg").stat().st_size)
+    assert sizes[0] < sizes[1]
+    with Image.open(tmp_path / "out.jpg") as result:
+        assert result.size == (HEIGHT, WIDTH)  # upright
+        assert result.getexif()[0x0112] == 1 and result.getexif()[0x010F] == "camera"
+        assert result.info["icc_profile"]
+
+
+def test_folders(model, tmp_path, capsys):
+    """Any depth and suffix, masks at the same place or right in their folder, bad files in between."""
+    for seed, name in enumerate(("a.png", "b.PNG", "sub/c.webp", "sub/deep/d.bmp", "lonely.png")):
+        write(tmp_path / "photos" / name, photo(seed))
+    (tmp_path / "photos" / "broken.png").write_text("hello")
+    for name in ("a.png", "b.bmp", "sub/c.png", "d.webp", "broken.png", "unused.png"):
+        write(tmp_path / "masks" / name, hole())
+    call = [tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model]
+
+    assert script.infer(*call) == 2
+    assert files(tmp_path / "done") == ["a.png", "b.PNG", "sub/c.webp", "sub/deep/d.bmp"]
+    for seed, name in enumerate(files(tmp_path / "done")):
+        result = images.read_image(tmp_path / "done" / name)
+        np.testing.assert_array_equal(result[~hole()], photo(seed)[~hole()])
+    shown = capsys.readouterr()
+    assert shown.out.startswith("4 of 6 photos done in ") and shown.out.endswith(" s, 2 failed\n")
+    lines = shown.err.splitlines()
+    assert len(lines) == 2
+    assert "broken.png: is no JPEG" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
+
+    # Once more: what is there stays, and counts as a failure.
+    (tmp_path / "done" / "a.png").write_text("mine")
+    assert script.infer(*call) == 6
+    assert (tmp_path / "done" / "a.png").read_text() == "mine"
+    assert capsys.readouterr().err.count("exists already; add --overwrite") == 4
+    assert script.infer(*call, overwrite=True) == 2
+    assert images.read_image(tmp_path / "done" / "a.png").shape == (HEIGHT, WIDTH, 3)
+
+
+def test_one_mask_for_all_and_folders_inside_the_photos(model, tmp_path):
+    for name in ("a.png", "sub/b.png"):
+        write(tmp_path / name, photo())
+    mask = write(tmp_path / "mask.png", hole())
+    for overwrite in (False, True):
+        assert script.infer(tmp_path, mask, tmp_path / "done", model, overwrite) == 0
+        assert files(tmp_path) == ["a.png", "done/a.png", "done/sub/b.png", "mask.png", "sub/b.png"]
+    with pytest.raises(UserError, match="exists already"):
+        script.infer(tmp_path, mask, tmp_path / "done", model)
+
+
+def test_masks_that_cannot_be_paired(model, tmp_path):
+    write(tmp_path / "photos" / "a.png", photo())
+    write(tmp_path / "masks" / "a_mask.png", hole())
+    with pytest.raises(UserError, match=r"no mask is named as a photo in .*photos; expected a\.png or so"):
+        script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+    write(tmp_path / "masks" / "a.png", hole())
+    write(tmp_path / "masks" / "a.bmp", hole())
+    with pytest.raises(UserError, match=r"is a mask of the same photo; remove one"):
+        script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+    assert not (tmp_path / "done").exists()
+
+
+def test_quiet_start_holds_back_only_the_notices(capfd):
+    with pytest.raises(UserError), cli.quiet_start():
+        os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n")
+        os.write(2, b"I0000 00:00:1.5 1 port.cc:153] oneDNN custom operations are on.\nE0000 something is wrong\n")
+        print("from Python", file=sys.__stderr__)
+        raise UserError("stop")
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err.splitlines() == ["E0000 something is wrong", "from Python", "afterwards"]

@@ -1,0 +1,197 @@
+"""convert.py from outside: files of every layout, written by hand, become model files that the other scripts take."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import published_weights
+import pytest
+import torch7_writer
+import torch_writer
+from test_published import torch7_release
+
+import convert as script
+from glcic_tf.common.errors import UserError
+from glcic_tf.completion.completer import Completer
+from glcic_tf.convert import conversion, published
+from glcic_tf.export import savedmodel
+from glcic_tf.imaging import images
+from glcic_tf.networks import discriminator_file, model_file, networks
+
+NARROW = 1 / 32
+
+
+def as_torch7(value):
+    """The authors' file for the writer, all tensors as views into one flat storage, as after getParameters()."""
+    arrays = []
+
+    def gather(value):
+        if isinstance(value, np.ndarray):
+            arrays.append(value)
+        elif isinstance(value, dict):
+            for item in value.values():
+                gather(item)
+        elif hasattr(value, "fields"):
+            gather(value.fields)
+
+    gather(value)
+    views = {id(array): view for array, view in zip(arrays, torch7_writer.flattened(arrays), strict=True)}
+
+    def convert(value):
+        if isinstance(value, np.ndarray):
+            return views[id(value)]
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        if hasattr(value, "fields"):
+            return torch7_writer.Module(value.class_name, convert(value.fields))
+        return value
+
+    return convert(value)
+
+
+def tensors(state):
+    return {name: torch_writer.tensor(value) for name, value in state.items()}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """One file of each layout."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "places2.t7").write_bytes(torch7_writer.dumps(as_torch7(torch7_release(0, NARROW))))
+    cn, cd = (getattr(published_weights, f"glcic_pytorch_{n}")(0, NARROW) for n in ("completion", "discriminator"))
+    torch_writer.write_zip(folder / "model_cn", tensors(cn))
+    torch_writer.write_legacy(folder / "model_cd", tensors(cd))
+    both = published_weights.mmagic_completion(0, NARROW) | published_weights.mmagic_discriminator(0, NARROW)
+    torch_writer.write_legacy(folder / "gl.pth", {"meta": {"epoch": 3}, "state_dict": tensors(both)})
+    (folder / "config.json").write_text(json.dumps({"mpv": list(published_weights.MEAN), "hole_min_w": 48}))
+    return folder
+
+
+COMPLETION = {"places2.t7": "torch7", "model_cn": "glcic_pytorch", "gl.pth": "mmagic"}
+CONTENTS = {
+    "torch7": lambda: torch7_release(0, NARROW),
+    "glcic_pytorch": lambda: published_weights.glcic_pytorch_completion(0, NARROW),
+    "mmagic": lambda: published_weights.mmagic_completion(0, NARROW),
+}
+
+
+@pytest.mark.parametrize(("name", "source"), COMPLETION.items())
+def test_completion_networks_become_ordinary_model_files(files, tmp_path, name, source):
+    output = tmp_path / "new" / "model.keras"
+    lines = conversion.convert(files / name, output, settings=files / "config.json" if name == "model_cn" else None)
+    assert f"completion network of {source}" in lines[0] and published.LICENCES[source] in lines[-1]
+    assert model_file.read_metadata(output)["licence"] == published.LICENCES[source]
+    settings = {"mpv": published_weights.MEAN}
+    expected, _ = published.convert(CONTENTS[source](), source, "completion", settings)
+    for ours, theirs in zip(model_file.load(output).get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+    completer = Completer.load(output)
+    photo = np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+    hole = np.zeros((37, 50), bool)
+    hole[10:20, 20:35] = True
+    completed = completer(photo, hole)
+    assert np.array_equal(completed[~hole], photo[~hole]) and not np.array_equal(completed[hole], photo[hole])
+    savedmodel.savedmodel(model_file.load(output), tmp_path / "saved")
+    assert (tmp_path / "saved" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(("name", "source"), [("model_cd", "glcic_pytorch"), ("gl.pth", "mmagic")])
+def test_discriminators_become_files_that_training_starts_from(files, tmp_path, name, source):
+    lines = conversion.convert(files / name, tmp_path / "d.keras", network="discriminator")
+    assert f"discriminator network of {source}" in lines[0]
+    loaded = discriminator_file.load(tmp_path / "d.keras")
+    content = {
+        "glcic_pytorch": published_weights.glcic_pytorch_discriminator,
+        "mmagic": published_weights.mmagic_discriminator,
+    }[source](0, NARROW)
+    expected, _ = published.convert(content, source, "discriminator")
+    assert networks.discriminator_arguments(loaded) == networks.discriminator_arguments(expected)
+    for ours, theirs in zip(loaded.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_checkpoint_of_both_gives_the_completion_network_and_says_so(files, tmp_path):
+    lines = conversion.convert(files / "gl.pth", tmp_path / "c.keras")
+    assert (
+        "completion network of mmagic" in lines[0] and lines[1] == "It also holds: discriminator; name it by --network."
+    )
+
+
+def run(*flags, cwd):
+    command = [sys.executable, str(Path(script.__file__)), *flags]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_from_the_command_line(files, tmp_path):
+    done = run(f"--input={files / 'places2.t7'}", "--source=torch7", "--output=places2.keras", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "CC BY-NC-SA 4.0" in done.stdout and done.stderr == ""
+    images.write_image(tmp_path / "photo.png", np.full((40, 40, 3), 90, np.uint8))
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:20] = 255
+    images.write_image(tmp_path / "mask.png", mask)
+    infer = [sys.executable, str(Path(script.__file__).with_name("infer.py")), "--model=places2.keras"]
+    infer += ["--image=photo.png", "--mask=mask.png", "--output=out.png"]
+    done = subprocess.run(infer, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = run(f"--input={files / 'model_cn'}", "--output=new.keras", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "name it by --config" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"path": "nothing.t7"}, r"--input=nothing\.t7: cannot be read \(No such file"),
+        ({"path": "."}, r"--input=\.: cannot be read \(Is a directory"),
+        ({"output": "model.h5"}, r"--output=model\.h5: expected a name that ends in \.keras"),
+        ({"output": "old.keras"}, r"--output=old\.keras: exists already; add --overwrite"),
+        ({"source": "mmagic"}, r"holds weights of torch7 \(completion\), not of mmagic"),
+        ({"network": "discriminator"}, r"holds weights of torch7 \(completion\), not of discriminator"),
+        ({"settings": "nothing.json"}, r"--config=nothing\.json: cannot be read"),
+        ({"settings": "old.keras"}, r"--config=old\.keras: is no config\.json"),
+        ({"path": "text.pth"}, r"text\.pth: "),
+        ({"path": "cut.t7"}, r"cut\.t7: "),
+        ({"path": "numbers.t7"}, r"cannot be converted: it holds a float, expected a table of weights"),
+        ({"path": "other.pth"}, r"of no known layout \(layer.weight\)"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(files, tmp_path, monkeypatch, change, match):
+    monkeypatch.chdir(tmp_path)
+    Path("old.keras").write_text("not [json")
+    Path("text.pth").write_text("hello")
+    content = (files / "places2.t7").read_bytes()
+    Path("cut.t7").write_bytes(content[: len(content) // 2])
+    Path("numbers.t7").write_bytes(torch7_writer.dumps(3.5))
+    torch_writer.write_zip("other.pth", tensors({"layer.weight": np.zeros((2, 3), np.float32)}))
+    before = sorted(Path().iterdir())
+    call = {"path": files / "places2.t7", "output": "model.keras"} | change
+    with pytest.raises(UserError, match=match) as error:
+        conversion.convert(**call)
+    assert "\n" not in str(error.value) and sorted(Path().iterdir()) == before
+
+
+def spoil(arguments):
+    return [
+        (None, "its notes do not describe one"),
+        ({"width": 1}, "its notes do not describe one"),
+        (arguments | {"image_size": 10**9}, "too large"),
+        (arguments | {"width": 100}, "too large"),
+        (arguments | {"width": "1"}, "its notes do not describe one"),
+        (arguments | {"use_global": False, "use_local": False}, "its notes do not describe one"),
+        (arguments | {"global_convolutions": 1}, "weights do not fit"),
+    ]
+
+
+def test_discriminator_files_of_strangers(tmp_path):
+    model = networks.context_discriminator(16, 8, 1 / 32)
+    for notes, message in spoil(networks.discriminator_arguments(model)):
+        model_file.save(model, tmp_path / "d.keras", {"arguments": notes})
+        with pytest.raises(UserError, match=message):
+            discriminator_file.load(tmp_path / "d.keras")
+    with pytest.raises(UserError, match="there is no such file"):
+        discriminator_file.load(tmp_path / "none.keras")

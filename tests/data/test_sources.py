@@ -1,0 +1,123 @@
+"""Finding photos, holding some of them out, and their mean colour."""
+
+import hashlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glcic_tf.common.errors import UserError
+from glcic_tf.data import sources
+from glcic_tf.data.examples import Photos
+from glcic_tf.imaging import images
+
+
+def write_photos(folder, count):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def config(validation_photos, seed=1, enlarge=True):
+    """No more than what `find` reads."""
+    data = SimpleNamespace(validation_photos=validation_photos, enlarge=enlarge, reduced_decode=False)
+    return SimpleNamespace(seed=seed, data=data)
+
+
+def test_find_holds_photos_out(tmp_path):
+    paths = images.find_photos(write_photos(tmp_path / "train", 30))
+    photos, val_photos = sources.find(config(2, enlarge=False), tmp_path / "train", None, 4)
+    assert (photos.paths, val_photos.paths) == sources.split(paths, 2, seed=1)
+    assert len(val_photos.paths) == 2
+    assert photos.enlarge is False and photos.max_failures == 0.01
+    assert val_photos.enlarge is True and val_photos.max_failures == 1.0
+    photos, none = sources.find(config(0), tmp_path / "train", None, 4)
+    assert photos.paths == paths and none is None
+
+
+def test_find_takes_photos_of_another_folder(tmp_path):
+    paths = images.find_photos(write_photos(tmp_path / "train", 12))
+    val_paths = images.find_photos(write_photos(tmp_path / "val", 9))
+    photos, val_photos = sources.find(config(3), tmp_path / "train", tmp_path / "val", 12)
+    assert photos.paths == paths
+    assert val_photos.paths == [val_paths[0], val_paths[4], val_paths[8]]
+    _, val_photos = sources.find(config(64), tmp_path / "train", tmp_path / "val", 12)
+    assert val_photos.paths == val_paths
+
+
+def test_find_needs_a_batch_of_photos(tmp_path):
+    write_photos(tmp_path / "train", 30)
+    with pytest.raises(UserError, match="--data_dir=.*train: 28 photos to train on, fewer than one batch of 29; add"):
+        sources.find(config(2), tmp_path / "train", None, 29)
+    with pytest.raises(UserError, match="val: expected a folder of photos, found nothing"):
+        sources.find(config(2), tmp_path / "train", tmp_path / "val", 4)
+
+
+def test_fingerprint_depends_on_names_alone(tmp_path):
+    first = images.find_photos(write_photos(tmp_path / "here", 3))
+    second = images.find_photos(write_photos(tmp_path / "there", 3))
+    assert sources.fingerprint(first) == sources.fingerprint(second)
+    assert len({sources.fingerprint(paths) for paths in (first, first[:2], first[::-1])}) == 3
+    assert len(sources.fingerprint(first)) == 16
+
+
+def test_fingerprints_are_those_of_ever():
+    """Frozen: runs that resume compare them. Names may hold bytes that are no UTF-8."""
+    assert sources.fingerprint([Path("a/x.png"), Path("b/ü.jpg")]) == "b80cdfec884489e2"
+    assert (
+        sources.fingerprint([Path(os.fsdecode(b"latin \xe4.png"))])
+        == hashlib.sha256(b"latin \xe4.png").hexdigest()[:16]
+    )
+
+
+def test_split_is_deterministic_disjoint_and_at_most_a_tenth():
+    paths = [f"{i:03d}" for i in range(95)]
+    for count, expected in ((4, 4), (9, 9), (64, 9), (0, 0)):
+        training, held_out = sources.split(paths, count, seed=1)
+        assert len(held_out) == expected
+        assert sorted(training + held_out) == paths
+        assert training == sorted(training) and held_out == sorted(held_out)
+        assert (training, held_out) == sources.split(paths, count, seed=1)
+    assert sources.split(paths, 9, seed=2)[1] != sources.split(paths, 9, seed=1)[1]
+    assert sources.split(paths[:9], 5, seed=0) == (paths[:9], [])
+    assert sources.split(paths[:1], 5, seed=0) == (paths[:1], [])
+
+
+def test_mean_pixel_weighs_photos_equally_whatever_their_size(tmp_path):
+    rng = np.random.default_rng(0)
+    means = []
+    for i, size in enumerate([(5, 7), (40, 30), (1, 1)]):
+        pixels = rng.integers(0, 256, [*size, 3], np.uint8)
+        pixels[..., i] //= 4  # the channels differ
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        means.append(pixels.mean((0, 1)) / 255)
+    photos = Photos(images.find_photos(tmp_path))
+    mean = sources.mean_pixel(photos, 10, seed=0, progress=False)
+    assert [type(channel) for channel in mean] == [float] * 3
+    np.testing.assert_allclose(mean, np.mean(means, axis=0), rtol=1e-12)
+    one = sources.mean_pixel(photos, 1, seed=5, progress=False)
+    assert any(np.allclose(one, m, rtol=1e-12) for m in means)
+    assert one == sources.mean_pixel(photos, 1, seed=5, progress=False)
+
+
+def test_mean_pixel_leaves_broken_photos_out(tmp_path):
+    paths = [tmp_path / f"{i:03d}.png" for i in range(100)]
+    for path in paths:
+        Image.new("RGB", (4, 4), (255, 51, 0)).save(path)
+    paths[30].write_text("no image", encoding="utf-8")
+    photos = Photos(paths)
+    np.testing.assert_allclose(sources.mean_pixel(photos, 1000, seed=0, progress=False), (1.0, 0.2, 0.0), rtol=1e-12)
+    assert list(photos.failures) == [paths[30]]
+    paths[31].write_text("no image", encoding="utf-8")
+    with pytest.raises(UserError, match="2 of 100 photos cannot be decoded"):
+        sources.mean_pixel(Photos(paths), 1000, seed=0, progress=False)
+
+
+def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path):
+    (tmp_path / "photo.png").write_text("no image", encoding="utf-8")
+    with pytest.raises(UserError, match="none of 1 photos can be decoded"):
+        sources.mean_pixel(Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)

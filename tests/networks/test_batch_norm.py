@@ -1,0 +1,175 @@
+"""batch_norm: the layer gives what Keras' own gives, on one replica and two, and is replaced by it in every file."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_folding import batch, randomize
+
+from glcic_tf.networks import folding, model_file, networks
+from glcic_tf.networks.batch_norm import SyncBatchNormalization
+from glcic_tf.training import devices
+
+SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
+ROUNDING = {"float32": 1e-5, "mixed_bfloat16": 0.02, "mixed_float16": 3e-3, "float64": 1e-12}
+
+
+def layer_and_inputs(policy, kind=SyncBatchNormalization, shape=(3, 5, 7, 4)):
+    rng = np.random.default_rng(0)
+    layer = kind(**SETTINGS, synchronized=True, dtype=policy)
+    inputs = tf.constant(rng.normal(2.0, 3.0, shape), layer.compute_dtype)
+    layer.build(inputs.shape)
+    for variable in (layer.gamma, layer.beta):
+        variable.assign(rng.normal(1.0, 0.5, shape[-1:]))
+    return layer, inputs
+
+
+@pytest.mark.parametrize("policy", list(ROUNDING))
+@pytest.mark.parametrize("shape", [(3, 5, 7, 4), (1, 1, 2, 1), (2, 16, 16, 33)])
+def test_values_and_moving_statistics(policy, shape):
+    layer, inputs = layer_and_inputs(policy, shape=shape)
+    x = inputs.numpy().astype(np.float64)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    expected = (x - mean) / np.sqrt(variance + 1e-5) * layer.gamma.numpy() + layer.beta.numpy()
+    outputs = layer(inputs, training=True)
+    assert outputs.dtype == layer.compute_dtype
+    np.testing.assert_allclose(outputs.numpy().astype(np.float64), expected, atol=ROUNDING[policy] * 3)
+    rtol = max(1e-5, ROUNDING[policy] / 4)  # a channel is moved in the policy's dtype first
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * mean, rtol=rtol)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * variance, rtol=rtol)
+
+
+def test_a_single_value_has_no_variance():
+    layer, inputs = layer_and_inputs("float32", shape=(1, 1, 1, 3))
+    np.testing.assert_allclose(layer(inputs, training=True)[0, 0, 0], layer.beta.numpy(), atol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", list(ROUNDING))
+def test_what_does_not_train_is_keras_own(policy):
+    fused, inputs = layer_and_inputs(policy)
+    own, _ = layer_and_inputs(policy, keras.layers.BatchNormalization)
+    for layer in (fused, own):
+        layer.moving_mean.assign([1.0, -2.0, 0.5, 3.0])
+        layer.moving_variance.assign([0.5, 2.0, 9.0, 4.0])
+    np.testing.assert_array_equal(fused(inputs, training=False), own(inputs, training=False))
+    fused.trainable = False
+    np.testing.assert_array_equal(fused(inputs, training=True), own(inputs, training=False))
+    np.testing.assert_array_equal(fused.moving_mean, own.moving_mean)
+
+
+@pytest.mark.parametrize("policy", ["float32", "float64"])
+def test_first_and_second_derivatives(policy):
+    """Against Keras' layer in float64, whose synchronized statistics are differentiable to any order."""
+    found = []
+    kinds = ((SyncBatchNormalization, policy), (keras.layers.BatchNormalization, "float64"))
+    for kind, dtype in kinds:
+        layer, inputs = layer_and_inputs(dtype, kind)
+        weights = tf.constant(np.random.default_rng(1).normal(size=inputs.shape), dtype)
+
+        @tf.function(autograph=False)
+        def gradients(layer=layer, inputs=inputs, weights=weights):
+            variables = [v.value for v in layer.trainable_variables]
+            with tf.GradientTape() as outer:
+                outer.watch([inputs])
+                with tf.GradientTape() as inner:
+                    inner.watch(inputs)
+                    result = tf.reduce_sum(weights * tf.sin(layer(inputs, training=True)))
+                gradient = inner.gradient(result, inputs)
+                penalty = tf.reduce_sum(tf.square(gradient))
+            return [gradient, *outer.gradient(penalty, [inputs, *variables])]
+
+        found.append([g.numpy() for g in gradients() if g is not None])
+    assert len(found[0]) == len(found[1]) == 4
+    for ours, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def gradients_on_replicas(strategy, kind, inputs):
+    """Outputs, moving statistics and first and second derivatives; inputs [batch, height, width, channels]."""
+    with strategy.scope():
+        layer = kind(**SETTINGS, synchronized=True, dtype="float64")
+        layer.build(inputs.shape)
+    weights = tf.constant(np.random.default_rng(1).normal(size=inputs.shape))
+
+    def on_replica(x, w):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                outputs = layer(x, training=True)
+                result = tf.reduce_sum(w * tf.sin(outputs))
+            gradient = inner.gradient(result, x)
+            penalty = tf.reduce_sum(tf.square(gradient))
+        return outputs, gradient, outer.gradient(penalty, x)
+
+    @tf.function(autograph=False)
+    def run(x, w):
+        return strategy.run(on_replica, args=(x, w))
+
+    count = strategy.num_replicas_in_sync
+    parts = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, array=array: tf.split(array, count)[context.replica_id_in_sync_group]
+        )
+        for array in (inputs, weights)
+    ]
+    results = [tf.concat(strategy.experimental_local_results(value), 0).numpy() for value in run(*parts)]
+    return [*results, layer.moving_mean.numpy(), layer.moving_variance.numpy()]
+
+
+def test_two_replicas_are_keras_own_synchronized():
+    _, inputs = layer_and_inputs("float64", shape=(4, 5, 7, 3))
+    strategy = devices.make_strategy("mirrored")
+    assert strategy.num_replicas_in_sync == 2
+    ours = gradients_on_replicas(strategy, SyncBatchNormalization, inputs)
+    own = gradients_on_replicas(strategy, keras.layers.BatchNormalization, inputs)
+    alone = gradients_on_replicas(devices.make_strategy("cpu"), SyncBatchNormalization, inputs)
+    for i, (a, b) in enumerate(zip(ours, own, strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        if i != 2:  # the penalty's derivative there is that of its own replica's part
+            np.testing.assert_allclose(a, alone[i], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mean, deviation", [(2.0, 3.0), (100.0, 0.1), (1000.0, 0.0)])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_channels_far_from_0_keep_their_variance(mean, deviation, jit_compile):
+    """XLA takes the variance from a difference of squares, of which nothing might be left."""
+    layer, inputs = layer_and_inputs("float32")
+    inputs = tf.constant(mean + deviation * np.random.default_rng(2).normal(size=(4, 9, 9, 4)), tf.float32)
+    weights = tf.constant(np.random.default_rng(1).normal(size=inputs.shape), tf.float32)
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+            loss = tf.reduce_sum(weights * outputs)
+        return outputs, tape.gradient(loss, x)
+
+    outputs, gradient = run(inputs)
+    x = inputs.numpy().astype(np.float64)
+    variance = x.var((0, 1, 2))
+    expected = (x - x.mean((0, 1, 2))) / np.sqrt(variance + 1e-5) * layer.gamma.numpy() + layer.beta.numpy()
+    np.testing.assert_allclose(outputs, expected, atol=0.01)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("make", ["model_file", "folding"])
+def test_networks_for_use_have_keras_own(make, tmp_path):
+    trained = randomize(networks.completion_network(1 / 16, synchronized=True, dtype="mixed_bfloat16"))
+    own = networks.completion_network(1 / 16)
+    own.set_weights(trained.get_weights())
+    if make == "folding":
+        copy = folding.fold_batch_norm(trained)
+        assert not [layer for layer in copy.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    else:
+        model_file.save(trained, tmp_path / "c.keras")
+        with zipfile.ZipFile(tmp_path / "c.keras") as archive:
+            assert "Sync" not in json.dumps(json.loads(archive.read("config.json")))
+        copy = model_file.load(tmp_path / "c.keras")
+    expected = own(batch(), training=False)
+    np.testing.assert_allclose(copy(batch(), training=False), expected, atol=1e-4)
