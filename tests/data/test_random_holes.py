@@ -143,17 +143,18 @@ def test_strokes_are_never_empty_and_never_all(image_size, spec):
     assert masks[np.arange(300), centres[:, 0], centres[:, 1]].all()
 
 
+def holds_disc(mask, diameter):
+    """Whether a disc of at most 12 px fits into the hole."""
+    y, x = np.mgrid[-6:7, -6:7]
+    disc = np.argwhere(y**2 + x**2 <= (diameter / 2) ** 2) - 6
+    padded, (height, width) = np.pad(mask, 6), mask.shape
+    shifted = [padded[6 + dy : 6 + dy + height, 6 + dx : 6 + dx + width] for dy, dx in disc]
+    return np.logical_and.reduce(shifted).any()
+
+
 def test_stroke_is_as_wide_as_its_brush():
     """The largest disc in a stroke has the brush's diameter, give or take a pixel and what turns add to it."""
     masks, _ = draw_many(HoleSpec(kind="stroke", brush_min_px=9, brush_max_px=9), image_size=64, count=100)
-    y, x = np.mgrid[-6:7, -6:7]
-
-    def holds_disc(mask, diameter):
-        disc = np.argwhere(y**2 + x**2 <= (diameter / 2) ** 2) - 6
-        padded = np.pad(mask, 6)
-        shifted = [padded[6 + dy : 70 + dy, 6 + dx : 70 + dx] for dy, dx in disc]
-        return np.logical_and.reduce(shifted).any()
-
     # At the image's border a stroke may be cut; at most images it is whole.
     assert np.mean([holds_disc(mask, 7.5) for mask in masks]) > 0.9
     assert np.mean([holds_disc(mask, 12) for mask in masks]) < 0.1
@@ -191,16 +192,66 @@ def test_free_form_mixes_blobs_and_strokes():
     assert masks[np.arange(300), centres[:, 0], centres[:, 1]].all()
 
 
-def test_mixed_is_rectangles_and_free_forms():
-    """Rectangles of 7 x 7 px have 49 pixels and a centre of their own, blobs 256 pixels; the rest are strokes."""
+def test_mixed_is_rectangles_in_half_of_the_cases_and_the_other_kinds_in_a_sixth_each():
+    """Told by what they cover: rectangles of 7 x 7 px, blobs 256 pixels; brushes of 9 px hold a disc, of 3 px none."""
     spec = HoleSpec(
-        kind="mixed", min_px=7, max_px=7, area_min=0.25, area_max=0.25, brush_min_px=3, brush_max_px=5, count_max=1
+        kind="mixed",
+        min_px=7,
+        max_px=7,
+        area_min=0.25,
+        area_max=0.25,
+        brush_min_px=9,
+        brush_max_px=9,
+        thin_min_px=3,
+        thin_max_px=3,
     )
-    masks, _ = draw_many(spec, image_size=32, count=400)
-    boxes = boxes_of(masks)
-    rectangles = (masks.sum((1, 2)) == 49) & (boxes[:, 2:] == 7).all(1)
+    masks, _ = draw_many(spec, image_size=32, count=600)
+    rectangles = (masks.sum((1, 2)) == 49) & (boxes_of(masks)[:, 2:] == 7).all(1)
     blobs = masks.sum((1, 2)) == 256
-    assert 0.4 < rectangles.mean() < 0.6 and 0.15 < blobs.mean() < 0.35
+    rest = masks[~rectangles & ~blobs]
+    strokes = np.mean([holds_disc(mask, 7.5) for mask in rest])
+    assert abs(rectangles.mean() - 1 / 2) < 5 * np.sqrt(1 / 4 / 600)
+    assert abs(blobs.mean() - 1 / 6) < 5 * np.sqrt(5 / 36 / 600)
+    assert abs(strokes - 1 / 2) < 5 * np.sqrt(1 / 4 / len(rest))
+
+
+THIN = HoleSpec(kind="thin", thin_min_px=3, thin_max_px=3)
+
+
+def test_thin_holes_are_as_thin_as_they_say_and_never_empty():
+    """No pixel of a single wire or letter's line lies deeper than half its diameter; crossings add little."""
+    masks, centres = draw_many(THIN, image_size=64, count=300)
+    area = masks.sum((1, 2))
+    assert 1 <= area.min() and area.max() < 64**2 / 2
+    assert masks[np.arange(300), centres[:, 0], centres[:, 1]].all()
+    assert np.mean([holds_disc(mask, 6) for mask in masks]) < 0.1
+    wide = HoleSpec(kind="thin", thin_min_px=8, thin_max_px=8)
+    assert np.mean([holds_disc(mask, 6.5) for mask in draw_many(wide, 64, 300)[0]]) > 0.7
+
+
+def test_half_of_the_thin_holes_are_wires_that_reach_across():
+    masks, _ = draw_many(THIN, image_size=64, count=400)
+    whole = [masks.any(axis).all(1) for axis in (1, 2)]  # a hole in every column, in every row
+    across, down = (np.mean(w) for w in whole)
+    # Wires may leave through the other two sides, and writing is seldom as long.
+    assert 0.1 < across < 0.35 and 0.1 < down < 0.35 and 0.3 < np.mean(whole[0] | whole[1]) < 0.6
+
+
+def test_thin_diameters_cover_their_range():
+    """A straight wire of diameter d covers about d pixels of each column."""
+    spec = HoleSpec(kind="thin", thin_min_px=3, thin_max_px=8)
+    masks, _ = draw_many(spec, image_size=96, count=400)
+    across = masks[masks.any(1).all(1)]
+    thickness = np.array([np.min(mask.sum(0)) for mask in across])
+    assert thickness.min() >= 2 and 7 <= np.quantile(thickness, 0.8)
+
+
+@pytest.mark.parametrize("thin_px", [1, 40])
+@pytest.mark.parametrize("image_size", [8, 33])
+def test_thin_holes_of_any_size_leave_something_and_take_something(image_size, thin_px):
+    masks, _ = draw_many(HoleSpec(kind="thin", thin_min_px=thin_px, thin_max_px=thin_px), image_size, count=200)
+    area = masks.sum((1, 2))
+    assert area.min() >= 1 and area.max() < image_size**2
 
 
 def test_centre_of_a_free_hole_is_any_of_its_pixels():

@@ -64,14 +64,19 @@ def test_what_is_not_known_is_an_error():
 
 
 def test_keras_would_begin_with_the_same_constants_and_limits():
-    """Both networks as Keras itself makes them: what is no kernel has the same values, kernels the same spread."""
+    """Both networks as Keras itself makes them: what is no kernel has the same values, kernels the same spread.
+
+    Equal phases take 3 of the 16 dimensions of a deconvolution's kernel, and so much of its variance.
+    """
     for network in (networks.completion_network(1 / 4), networks.context_discriminator(64, 32, 1 / 4)):
         for variable in network.variables:
             if variable.path == "mean_pixel/kernel":
                 continue
             ours, theirs = draw(variable.path, tuple(variable.shape), 0), variable.numpy()
             if variable.path.endswith("/kernel"):
-                assert ours.std() == pytest.approx(theirs.std(), rel=6 / np.sqrt(ours.size)), variable.path
+                share = 13 / 16 if variable.path.startswith("deconv") else 1
+                expected = theirs.std() * np.sqrt(share)
+                assert ours.std() == pytest.approx(expected, rel=6 / np.sqrt(ours.size)), variable.path
             else:
                 np.testing.assert_array_equal(ours, theirs, err_msg=variable.path)
 

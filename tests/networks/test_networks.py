@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf.networks.networks import STRIDE, completion_network, context_discriminator, tower_depth
+from glcic_tf.networks.networks import (
+    STRIDE,
+    completion_network,
+    context_discriminator,
+    tower_depth,
+    with_features,
+)
 
 # The paper's table of C: name, kernel, dilation, stride, filters, size of the output relative to the image.
 COMPLETION_TABLE = [
@@ -383,3 +389,27 @@ def test_saved_discriminator_loads_with_its_weights(tmp_path):
     image = photo_and_mask(16, 16, batch=2)[0]
     inputs = {"image": image, "patch": image[:, 4:12, 4:12]}
     np.testing.assert_array_equal(loaded(inputs, training=False), model(inputs, training=False))
+
+
+@pytest.mark.parametrize("relu_first", [False, True])
+@pytest.mark.parametrize("towers", [("image", "patch"), ("patch",)])
+def test_features_of_a_discriminator_are_what_each_convolution_passes_on(relu_first, towers):
+    """Behind normalisation and ReLU, in whatever order; what the fully connected layer sees is the last of a tower."""
+    d = context_discriminator(16, 8, 1 / 32, use_global="image" in towers, relu_first=relu_first)
+    d.set_weights([w + 0.1 * np.random.default_rng(i).random(w.shape) for i, w in enumerate(d.get_weights())])
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((2, n, n, 3), np.float32) for name, n in (("image", 16), ("patch", 8)) if name in towers}
+    found = with_features(d)(inputs, training=False)
+    np.testing.assert_allclose(found["logit"], d(inputs, training=False), rtol=1e-6)
+    assert len(found["features"]) == sum(isinstance(layer, keras.layers.Conv2D) for layer in d.layers)
+    features = {tuple(f.shape): f.numpy() for f in found["features"]}
+    for name in towers:
+        x = inputs[name].astype(np.float64)
+        for i in range(1, tower_depth(x.shape[1]) + 1):
+            x = torch_conv(x, *weights_of(d, f"{name}_conv{i}"), stride=2)
+            gamma, beta, mean, variance = weights_of(d, f"{name}_bn{i}")
+            if relu_first:
+                x = (np.maximum(x, 0) - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+            else:
+                x = torch_norm_relu(x, gamma, beta, mean, variance)
+        np.testing.assert_allclose(features[x.shape], x, rtol=1e-4, atol=1e-5)

@@ -55,6 +55,8 @@ def run(state, stage, n):
 
 def networks_of(state):
     found = {f"C/{v.path}": v.numpy() for v in state.completion.variables}
+    if state.average is not None:
+        found |= {f"average/{v.path}": v.numpy() for v in state.average.variables}
     if state.discriminator is not None:
         found |= {f"D/{v.path}": v.numpy() for v in state.discriminator.variables}
     return found
@@ -64,6 +66,23 @@ def assert_close(ours, theirs, tolerance):
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], atol=tolerance, rtol=tolerance, err_msg=name)
+
+
+def with_extras(config):
+    """All that is off in the paper's configs, clipped so low that every step is."""
+    config = config.copy_and_resolve_references()
+    config.r1_gamma, config.feature_matching_weight, config.average_decay = 1.0, 0.5, 0.5
+    config.optimizer.clip_norm = config.discriminator_optimizer.clip_norm = 1e-3
+    config.equal_phases = True
+    return config
+
+
+def assert_equal_phases(state, tolerance):
+    kernels = [v.numpy() for v in state.completion.variables if v.path.startswith("deconv") and "kernel" in v.path]
+    assert kernels
+    for kernel in kernels:
+        sums = np.stack([kernel[row::2, column::2].sum((0, 1)) for row in (0, 1) for column in (0, 1)])
+        np.testing.assert_allclose(sums, np.broadcast_to(sums[0], sums.shape), atol=tolerance)
 
 
 @pytest.fixture
@@ -76,8 +95,7 @@ def double_precision():
 
 @pytest.mark.usefixtures("double_precision")
 def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkpoints(config, tmp_path):
-    config = config.copy_and_resolve_references()
-    config.r1_gamma = 1.0
+    config = with_extras(config)
     stages = resolve(config)
     config.precision = "float64"
     states = [train_state.TrainState(config, (0.4, 0.5, 0.6), s) for s in (devices.make_strategy("cpu"), mirrored())]
@@ -87,6 +105,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
         for state in states:
             state.enter(stage)
             metrics.append(run(state, stage, 3))
+            assert_equal_phases(state, 1e-12 if stage.phase != "completion" else 1e-7)
         assert_close(*(networks_of(s) for s in states), 1e-9)
         assert_close(*metrics, 1e-6)  # these are float32
 
@@ -134,7 +153,7 @@ def photos(tmp_path):
 def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photos, monkeypatch):
     """Also which examples are normalised together: those of a part, over all replicas."""
     monkeypatch.setattr(networks, "completion_network", small_completion_network)
-    config = config.copy_and_resolve_references()
+    config = with_extras(config)
     config.discriminator.use_global, config.accumulate_steps = False, 2
     stage = resolve(config)[-1]
     config.precision = "float64"
@@ -185,6 +204,35 @@ def test_replicas_of_one_worker_get_the_batch_in_its_order(config, photos):
             parts = [part.numpy() for part in strategy.experimental_local_results(batch[name])]
             assert len(parts) == 2
             np.testing.assert_array_equal(np.concatenate(parts), value, err_msg=name)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_the_norm_that_is_clipped_is_that_of_the_sum_over_the_replicas(policy):
+    """Replicas whose gradients nearly cancel: each alone is far above the norm, their sum below or just above."""
+    strategy, spec = mirrored(), OptimizerSpec(clip_norm=1e-3)
+    with strategy.scope():
+        variable = keras.Variable(np.ones(2, np.float32), name="w")
+        optimizer = optimizers.make_optimizer(spec, policy, [variable])
+
+    @tf.function(autograph=False)
+    def step(gradients):
+        def replica():
+            mine = gradients[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            optimizers.apply_gradients(optimizer, [optimizer.scale_loss(mine)], [variable], spec.clip_norm)
+
+        strategy.run(replica)
+
+    expected, accumulated, updates = np.ones(2), 0.0, 0.0
+    for total in ([3e-4, -4e-4], [3e-2, 4e-2]):
+        first = np.array([0.5, 0.25])
+        step(tf.constant(np.stack([first, np.array(total) - first]), tf.float32))
+        gradient = np.array(total) * min(1, 1e-3 / np.hypot(*total))
+        accumulated = 0.95 * accumulated + 0.05 * gradient**2  # Zeiler's ADADELTA
+        update = -np.sqrt(updates + 1e-6) / np.sqrt(accumulated + 1e-6) * gradient
+        updates = 0.95 * updates + 0.05 * update**2
+        expected = expected + update
+        for copy in strategy.experimental_local_results(variable.value):
+            np.testing.assert_allclose(copy.numpy(), expected, rtol=2e-7)
 
 
 def test_an_overflow_on_one_replica_skips_the_step_on_both():

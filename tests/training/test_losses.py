@@ -51,6 +51,29 @@ def test_completion_loss_and_its_gradient_equal_numpy(known_weight):
         np.testing.assert_allclose(gradient[i], 2 * error * weight / 3, rtol=1e-4, atol=1e-8)
 
 
+def test_completion_loss_as_a_mean_over_the_image_counts_known_pixels_as_0():
+    """The factor between the two means is image / hole: 5.2 for the paper's mean hole of 112 px in 256."""
+    completed, images, mask = images_and_mask()
+    value, parts = losses.completion_loss(completed, images, mask, known_weight=0.3, mean="image")
+    squared = ((completed - images).astype(np.float64) ** 2).mean(-1)
+    hole = (squared * mask[..., 0]).mean((1, 2))
+    known = (squared * (1 - mask[..., 0])).mean((1, 2))
+    np.testing.assert_allclose(parts["hole"], hole, rtol=1e-5)
+    np.testing.assert_allclose(value, hole + 0.3 * known, rtol=1e-5)
+    over_hole = losses.completion_loss(completed, images, mask)[0]
+    np.testing.assert_allclose(over_hole / parts["hole"], [20 / 4, 20 / 1, 1], rtol=1e-5)
+
+
+def test_feature_matching_loss_equals_numpy():
+    rng = np.random.default_rng(2)
+    shapes = [(3, 4, 5, 2), (3, 2, 2, 7)]
+    real, fake = ([rng.normal(size=shape).astype(np.float32) for shape in shapes] for _ in range(2))
+    expected = [np.mean([np.abs(a[i] - b[i]).mean() for a, b in zip(real, fake, strict=True)]) for i in range(3)]
+    np.testing.assert_allclose(losses.feature_matching_loss(real, fake), expected, rtol=1e-5)
+    half = losses.feature_matching_loss([tf.ones([1, 2, 2, 1], tf.float16)], [tf.zeros([1, 2, 2, 1], tf.float16)])
+    assert half.dtype == tf.float32 and half.numpy() == [1.0]
+
+
 def test_r1_penalty_equals_numpy():
     rng = np.random.default_rng(1)
     image, patch = rng.normal(size=[3, 4, 5, 3]), rng.normal(size=[3, 2, 2, 3]).astype(np.float32)

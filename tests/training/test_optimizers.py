@@ -127,19 +127,48 @@ def test_float16_scales_the_loss_and_takes_the_scale_back():
     assert int(optimizers.loss_scale_variables(optimizer)["steps_since_change"].numpy()) == 6
 
 
+def clipped(gradients, norm):
+    lengths = np.linalg.norm(gradients, axis=1, keepdims=True)
+    return gradients * np.minimum(1, norm / np.maximum(lengths, 1e-30))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_gradients_longer_than_the_norm_are_scaled_down_to_it(policy, jit_compile):
+    """Over all variables together, and with the loss scale taken out; shorter ones stay as they are."""
+    pair = [variable(START[:2]), variable(START[2:])]
+    optimizer = optimizers.make_optimizer(OptimizerSpec(), policy, pair)
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def step(gradient):
+        scaled = optimizer.scale_loss(gradient)
+        optimizers.apply_gradients(optimizer, [scaled[:2], scaled[2:]], pair, 1e-3)
+
+    given = np.random.default_rng(0).normal(size=[3, 2, 3]) * [[1e-4], [1e-2]]
+    given = given.reshape(6, 3).astype(np.float32)
+    assert (np.linalg.norm(given, axis=1) > 1e-3).tolist() == [False, True] * 3
+    table = []
+    for gradient in given:
+        step(tf.constant(gradient, tf.float32))
+        table.append(np.concatenate([v.numpy() for v in pair]))
+    np.testing.assert_allclose(table, zeiler(clipped(given, 1e-3), START), rtol=1e-6)
+    assert np.abs(table[-1] - zeiler(given, START)[-1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.1])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_overflow_skips_the_step_and_lowers_the_scale(bad):
-    """In one of two variables: neither it nor the other, nor any slot, changes."""
+def test_overflow_skips_the_step_and_lowers_the_scale(bad, clip_norm):
+    """In one of two variables: neither it nor the other, nor any slot, changes; also where gradients are clipped."""
     pair = [variable(), variable([3.0])]
     optimizer = optimizers.make_optimizer(OptimizerSpec(), "mixed_float16", pair)
-    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair, clip_norm)
     before = [v.numpy().copy() for v in [*pair, *optimizers.inner(optimizer).variables]]
     scale = float(optimizers.loss_scale_variables(optimizer)["scale"].numpy())
-    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.constant([bad], tf.float32)], pair)
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.constant([bad], tf.float32)], pair, clip_norm)
     for expected, found in zip(before, [*pair, *optimizers.inner(optimizer).variables], strict=True):
         np.testing.assert_array_equal(found.numpy(), expected)
     assert float(optimizers.loss_scale_variables(optimizer)["scale"].numpy()) == scale / 2
-    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair)
+    optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair, clip_norm)
     assert not np.array_equal(pair[0].numpy(), before[0]), "training does not go on after an overflow"
 
 

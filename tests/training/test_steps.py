@@ -86,20 +86,25 @@ def test_joint_step_changes_both(stages):
 
 @pytest.mark.parametrize("form", ["minimax", "non_saturating"])
 def test_adversarial_gradient_reaches_c_and_asks_for_images_that_look_real(stages, form):
-    """A step along the adversarial gradient alone makes D take the completions for more real than before."""
+    """A small step along the adversarial gradient alone makes D take the completions for more real than before."""
     from dataclasses import replace
 
     batch = make_batch()
-    logits = {}
-    for weight in (0.0, 1e6):  # with 1e6 the completion loss is next to nothing
-        state, stage = make_state(stages, "joint")
-        stage = replace(stage, adversarial_weight=weight, adversarial_form=form)
-        steps.joint_step(state, stage, batch, 0.0)
+    state, stage = make_state(stages, "joint")
+    before = state.completion.get_weights()
+    state.completion_optimizer.learning_rate = 0.01
+    # With so large a weight the completion loss is next to nothing.
+    steps.joint_step(state, replace(stage, adversarial_weight=1e6, adversarial_form=form), batch, 0.0)
+
+    def realness():
         images = tf.cast(batch["image"], tf.float32) / 255
         completed = state.completion({"image": images, "mask": batch["mask"]}, training=True)
         fakes = composite(completed, images, batch["mask"])
-        logits[weight] = float(tf.reduce_mean(steps._discriminate(state, stage, fakes, batch["patch"])))
-    assert logits[1e6] > logits[0.0]
+        return float(tf.reduce_mean(steps._discriminate(state, stage, fakes, batch["patch"])))
+
+    after = realness()
+    state.completion.set_weights(before)  # D is the same: it was updated before C
+    assert after > realness()
 
 
 def test_d_is_updated_without_c_s_loss(stages):
@@ -222,20 +227,32 @@ def accumulated_by_hand(state, stage, batch, count, known_weight):
         images, mask = tf.cast(part["image"], tf.float64) / 255, tf.cast(part["mask"], tf.float64)
         return images, mask, state.completion({"image": images, "mask": mask}, training=stage.phase != "discriminator")
 
+    def seen_by_d(images, origin):
+        patches = [image[y : y + PATCH, x : x + PATCH] for image, (y, x) in zip(images, origin.numpy(), strict=True)]
+        return {"image": images, "patch": tf.stack(patches)}
+
     def entropy(images, origin, label):
-        patches = tf.stack(
-            [image[y : y + PATCH, x : x + PATCH] for image, (y, x) in zip(images, origin.numpy(), strict=True)]
-        )
-        logits = state.discriminator({"image": images, "patch": patches}, training=True)[:, 0]
+        logits = state.discriminator(seen_by_d(images, origin), training=True)[:, 0]
         return tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(logits.shape, tf.cast(label, tf.float64)), logits)
 
-    def update(network, optimizer, loss_of_part):
+    def features_apart(images, fakes, origin):
+        d = state.discriminator
+        convolutions = [layer.name for layer in d.layers if isinstance(layer, keras.layers.Conv2D)]
+        names = [name.replace("conv", "relu") for name in convolutions]
+        looking = keras.Model(d.input, [d.get_layer(name).output for name in names])
+        pairs = zip(*(looking(seen_by_d(x, origin), training=True) for x in (images, fakes)), strict=True)
+        return sum(tf.reduce_mean(tf.abs(a - b), [1, 2, 3]) for a, b in pairs) / len(names)
+
+    def update(network, optimizer, loss_of_part, clip_norm):
         totals = [np.zeros(v.shape) for v in network.trainable_variables]
         for part in in_parts(batch, count):
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(loss_of_part(part)) / BATCH
             gradients = tape.gradient(loss, network.trainable_variables)
             totals = [total + g.numpy() for total, g in zip(totals, gradients, strict=True)]
+        norm = np.sqrt(sum(np.sum(total**2) for total in totals))
+        assert norm > clip_norm > 0
+        totals = [total * clip_norm / norm for total in totals]
         optimizer.apply([tf.constant(total) for total in totals], network.trainable_variables)
 
     def loss_of_d(part):
@@ -253,18 +270,24 @@ def accumulated_by_hand(state, stage, batch, count, known_weight):
         ]
         loss = sums[0] + known_weight * sums[1]
         if stage.phase == "joint":  # minimax: log(1 - D) is the cross-entropy of the label 0, with a minus
-            loss -= stage.adversarial_weight * entropy(tf.where(mask > 0, completed, images), part["patch"], 0)
+            fakes = tf.where(mask > 0, completed, images)
+            loss -= stage.adversarial_weight * entropy(fakes, part["patch"], 0)
+            loss += stage.feature_matching_weight * features_apart(images, fakes, part["patch"])
         return loss
 
     if stage.phase != "completion":
-        update(state.discriminator, state.discriminator_optimizer, loss_of_d)
+        clip_norm = stage.discriminator_optimizer.clip_norm
+        update(state.discriminator, state.discriminator_optimizer, loss_of_d, clip_norm)
     if stage.phase != "discriminator":
-        update(state.completion, state.completion_optimizer, loss_of_c)
+        update(state.completion, state.completion_optimizer, loss_of_c, stage.optimizer.clip_norm)
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, phase):
-    """Also the statistics: batch normalisation sees a part at a time, and C's moving ones move once for each."""
+    """Also the statistics: batch normalisation sees a part at a time, and C's moving ones move once for each.
+
+    With feature matching, and with gradients that are clipped once all parts are summed.
+    """
     from dataclasses import replace
 
     keras.config.set_floatx("float64")
@@ -272,7 +295,14 @@ def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, 
         config, by_phase = stages
         config = config.copy_and_resolve_references()
         config.precision = "float64"
-        stage = replace(by_phase[phase], adversarial_weight=0.5)  # so much that nobody can overlook it
+        stage = by_phase[phase]
+        stage = replace(
+            stage,
+            adversarial_weight=0.5,  # so much that nobody can overlook it
+            feature_matching_weight=0.7,
+            optimizer=replace(stage.optimizer, clip_norm=1e-3),
+            discriminator_optimizer=replace(stage.discriminator_optimizer, clip_norm=1e-3),
+        )
         ours, theirs = (make_state((config, {phase: stage}), phase)[0] for _ in range(2))
         metrics = steps.STEPS[phase](ours, stage, make_batch(), 0.3, accumulate_steps=2)
         accumulated_by_hand(theirs, stage, make_batch(), 2, 0.3)
