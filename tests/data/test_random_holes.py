@@ -220,13 +220,13 @@ THIN = HoleSpec(kind="thin", thin_min_px=3, thin_max_px=3)
 
 def test_thin_holes_are_as_thin_as_they_say_and_never_empty():
     """No pixel of a single wire or letter's line lies deeper than half its diameter; crossings add little."""
-    masks, centres = draw_many(THIN, image_size=64, count=300)
+    masks, centres = draw_many(THIN, image_size=256, count=60)
     area = masks.sum((1, 2))
-    assert 1 <= area.min() and area.max() < 64**2 / 2
-    assert masks[np.arange(300), centres[:, 0], centres[:, 1]].all()
-    assert np.mean([holds_disc(mask, 6) for mask in masks]) < 0.1
+    assert 1 <= area.min() and area.max() < 256**2 / 4
+    assert masks[np.arange(60), centres[:, 0], centres[:, 1]].all()
+    assert np.mean([holds_disc(mask, 7) for mask in masks]) < 0.2
     wide = HoleSpec(kind="thin", thin_min_px=8, thin_max_px=8)
-    assert np.mean([holds_disc(mask, 6.5) for mask in draw_many(wide, 64, 300)[0]]) > 0.7
+    assert np.mean([holds_disc(mask, 7) for mask in draw_many(wide, 256, 60)[0]]) > 0.9
 
 
 def test_half_of_the_thin_holes_are_wires_that_reach_across():
@@ -235,15 +235,6 @@ def test_half_of_the_thin_holes_are_wires_that_reach_across():
     across, down = (np.mean(w) for w in whole)
     # Wires may leave through the other two sides, and writing is seldom as long.
     assert 0.1 < across < 0.35 and 0.1 < down < 0.35 and 0.3 < np.mean(whole[0] | whole[1]) < 0.6
-
-
-def test_thin_diameters_cover_their_range():
-    """A straight wire of diameter d covers about d pixels of each column."""
-    spec = HoleSpec(kind="thin", thin_min_px=3, thin_max_px=8)
-    masks, _ = draw_many(spec, image_size=96, count=400)
-    across = masks[masks.any(1).all(1)]
-    thickness = np.array([np.min(mask.sum(0)) for mask in across])
-    assert thickness.min() >= 2 and 7 <= np.quantile(thickness, 0.8)
 
 
 @pytest.mark.parametrize("thin_px", [1, 40])
