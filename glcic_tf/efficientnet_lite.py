@@ -82,8 +82,6 @@ def build():
     import keras
     from keras import layers
 
-    kinds = {"data_format": "channels_last"}
-
     def norm(x, name):
         return layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
 
@@ -91,9 +89,9 @@ def build():
         return layers.ReLU(6.0, name=f"{name}_relu")(norm(x, name))
 
     def conv(x, filters, kernel_size, strides, name):
-        return layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, name=name, **kinds)(x)
+        return layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, name=name)(x)
 
-    with _float32():
+    with _plain_float32():
         image = keras.Input((None, None, 3), name="image")
         x = layers.Rescaling(1 / SCALE, offset=-MEAN / SCALE, name="preprocessed")(image)
         x = norm_and_relu(conv(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
@@ -105,7 +103,7 @@ def build():
                     x = conv(x, expansion * x.shape[-1], 1, 1, prefix + "_expand_conv")
                     x = norm_and_relu(x, prefix + "_bn0")
                 depthwise = prefix + "_depthwise_conv"
-                x = layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False, name=depthwise, **kinds)(x)
+                x = layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False, name=depthwise)(x)
                 x = norm_and_relu(x, prefix + "_bn1")
                 x = norm(conv(x, filters, 1, 1, prefix + "_project_conv"), prefix + "_bn2")
                 if strides == 1 and shortcut.shape[-1] == filters:
@@ -148,13 +146,15 @@ def assign(model, state):
 
 
 @contextlib.contextmanager
-def _float32():
-    """Layers that are float32 under every policy."""
+def _plain_float32():
+    """Layers that are float32, with channels last, whatever policy and keras.json the user has."""
     import keras
 
-    before = keras.config.dtype_policy()
+    before = keras.config.dtype_policy(), keras.config.image_data_format()
     keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(before[0])
+        keras.config.set_image_data_format(before[1])
