@@ -1,9 +1,11 @@
 """How different a completion looks from the original, by features of a network that knows photos.
 
 The distance of LPIPS (Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features) on another network and
-around the hole: features of EfficientNet-Lite0 at five sizes, each cell scaled to unit length over its channels, and
-the squared difference of the two images' cells, averaged over the cells around the hole and summed over the sizes. No
-weights are fitted to people's judgements, so figures compare with one another and not with published LPIPS.
+around the hole. Features of EfficientNet-Lite0 are taken at five sizes, each cell is scaled to unit length over its
+channels, and the squared difference of the two images' cells is averaged over the cells around the hole and summed over
+the sizes: from 0 for equal images to 20; where features have nothing in common it is 10. The cells around the hole are
+those that hold a pixel of it, and their neighbours: known pixels count where the network sees the hole beside them, as
+at a seam. No weights are fitted to people's judgements; figures compare with one another and with no published LPIPS.
 
 Unlike l1 and PSNR, which reward the mean of all likely contents, that is a blur, it rewards textures of the right kind
 even where they are not the right ones to the pixel.
@@ -25,7 +27,7 @@ class Features(typing.NamedTuple):
 
     Attributes:
         cells: {layer: [cells around the hole, channels] float32 of unit length}.
-        pooled: [1280] float32, the mean of the last features over the cells around the hole, which `kid` takes.
+        pooled: [1280] float32, the mean of the last features over the cells that hold a pixel of the hole: for `kid`.
     """
 
     cells: dict
@@ -77,9 +79,9 @@ def features(image, hole, network=None):
     found = network.predict_on_batch(image[None].astype(np.float32))
     cells = {}
     for layer in LAYERS:
-        kept = found[layer][0][cells_around(hole, efficientnet_lite.STRIDES[layer])]
+        kept = found[layer][0][_with_neighbours(cells_of(hole, efficientnet_lite.STRIDES[layer]))]
         cells[layer] = kept / (np.linalg.norm(kept, axis=-1, keepdims=True) + _TINY)
-    return Features(cells, found["head"][0][cells_around(hole, efficientnet_lite.STRIDES["head"])].mean(axis=0))
+    return Features(cells, found["head"][0][cells_of(hole, efficientnet_lite.STRIDES["head"])].mean(axis=0))
 
 
 def distance(a, b):
@@ -88,11 +90,8 @@ def distance(a, b):
     return float(np.sum(squares))
 
 
-def cells_around(hole, stride):
-    """Find the cells of a feature map around a hole: those that hold a pixel of it, and all their neighbours.
-
-    The features of a cell see far more than its own pixels, so that known pixels count too: a seam, or a line that
-    breaks off at the border of the hole.
+def cells_of(hole, stride):
+    """Find the cells of a feature map that hold a pixel of the hole.
 
     Args:
         hole: [height, width], non-zero = hole.
@@ -104,6 +103,11 @@ def cells_around(hole, stride):
     height, width = (-(-side // stride) for side in hole.shape)
     padded = np.zeros((height * stride, width * stride), bool)
     padded[: hole.shape[0], : hole.shape[1]] = hole != 0
-    touched = np.pad(padded.reshape(height, stride, width, stride).any(axis=(1, 3)), 1)
-    rows = touched[:-2] | touched[1:-1] | touched[2:]
+    return padded.reshape(height, stride, width, stride).any(axis=(1, 3))
+
+
+def _with_neighbours(cells):
+    """Cells and their eight neighbours."""
+    padded = np.pad(cells, 1)
+    rows = padded[:-2] | padded[1:-1] | padded[2:]
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
