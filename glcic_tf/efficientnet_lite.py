@@ -91,7 +91,7 @@ def build():
     def conv(x, filters, kernel_size, strides, name):
         return layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, name=name)(x)
 
-    with _plain_float32():
+    with plain_float32():
         image = keras.Input((None, None, 3), name="image")
         x = layers.Rescaling(1 / SCALE, offset=-MEAN / SCALE, name="preprocessed")(image)
         x = norm_and_relu(conv(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
@@ -146,7 +146,7 @@ def assign(model, state):
 
 
 @contextlib.contextmanager
-def _plain_float32():
+def plain_float32():
     """Layers that are float32, with channels last, whatever policy and keras.json the user has."""
     import keras
 
