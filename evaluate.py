@@ -13,7 +13,7 @@ from absl import flags
 
 try:
     from glcic_tf.common import cli
-    from glcic_tf.evaluation import baselines, protocols
+    from glcic_tf.evaluation import baselines, metrics, protocols
     from glcic_tf.evaluation.evaluate import evaluate
 except ImportError as error:  # another Keras backend is asked for, or a package is missing
     sys.exit(f"evaluate.py: {error}")
@@ -33,13 +33,15 @@ def main():
         workers=args.workers,
         gallery=args.gallery,
         limit=args.limit,
+        lpips_weights=args.vgg_weights or ("cache" if args.lpips else None),
         fid_weights=args.fid_weights or ("imagenet" if args.fid else None),
         overwrite=args.overwrite,
     )
-    columns = ["l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds"]
+    columns = [name for name in metrics.METRICS if any(name in values for values in means.values())]
     print(f"{'method':<24}" + "".join(f"{name:>11}" for name in columns) + f"{'photos':>8}")
     for method, values in means.items():
-        print(f"{method:<24}" + "".join(f"{values[name].mean:>11.3f}" for name in columns) + f"{values['l1'].n:>8}")
+        figures = [f"{values[name].mean:>11.3f}" if name in values else f"{'-':>11}" for name in columns]
+        print(f"{method:<24}" + "".join(figures) + f"{values['l1'].n:>8}")
 
 
 if __name__ == "__main__":
@@ -58,6 +60,8 @@ if __name__ == "__main__":
     flags.DEFINE_integer("workers", 0, "Processes for the other methods; 0: one for each core.", 0)
     flags.DEFINE_integer("gallery", 48, "Photos in the gallery.", 0)
     flags.DEFINE_integer("limit", None, "Measure only so many of the photos, evenly spread.", 1)
+    flags.DEFINE_bool("lpips", False, "Measure LPIPS as published too; needs VGG16's weights (528 MB) and its heads.")
+    flags.DEFINE_string("vgg_weights", None, "Measure LPIPS with this file of these weights instead of PyTorch's copy.")
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
     flags.DEFINE_string("fid_weights", None, "Measure FID with this file of these weights (.h5).")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
