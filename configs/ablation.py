@@ -7,12 +7,12 @@ and with `--config.discriminator.use_local=False`, `--config.discriminator.use_g
 make the same steps on the same examples.
 """
 
-from configs import compact, default
+from glcic_tf.configs import compact, default
 
 
 def get_config():
     config = compact.get_config()
-    config.init_from = "glcic_tf/networks/weights/scenes.keras"
+    config.init_from = "package"
     config.update(default.size(64))
     config.batch_size = 16
     config.adversarial_weight = 0.002

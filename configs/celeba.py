@@ -8,7 +8,7 @@ As for Places2 (configs/places2.py): the steps, the batch, ADADELTA and alpha. T
 face network from the Places2 one: --config.init_from=places2.keras does so.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

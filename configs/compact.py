@@ -13,7 +13,7 @@ have one or two rectangles, blobs and strokes. To keep D from winning at once: t
 rises until holes get sharp, at some cost of a grid drawn over them, and falls until most of the grid is gone.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

@@ -19,9 +19,8 @@ def get_config():
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
     config.accumulate_steps = 1  # parts that a replica takes its share of a batch in, one by one, to need less memory
     config.steps_per_loop = 10  # steps per call of the looped tf.function
-    config.init_from = (
-        ""  # model file (.keras) that C starts from, with its width and mean pixel; empty: random weights
-    )
+    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships; empty: none.
+    config.init_from = ""
 
     # Networks (paper, tables 1 to 3).
     config.width = 1.0  # factor on C's channels

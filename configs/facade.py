@@ -9,12 +9,12 @@ decay; mirrored crops; photos that are not enlarged; alpha, and what keeps D fro
 configs/compact.py.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():
     config = default.get_config()
-    config.init_from = "glcic_tf/networks/weights/scenes.keras"
+    config.init_from = "package"
     config.precision = "mixed_bfloat16"
     config.width = config.discriminator.width = 0.5
     config.data.enlarge = False

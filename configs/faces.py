@@ -7,7 +7,7 @@ patches of 80 px are the paper's proportions at that size; photos are not enlarg
 160 px. All else is as in configs/facade.py.
 """
 
-from configs import default, facade
+from glcic_tf.configs import default, facade
 
 
 def get_config():

@@ -5,7 +5,7 @@
 The paper reports about 2 months on four K80 GPUs.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

@@ -3,7 +3,7 @@
 python train.py --config configs/tiny.py --data_dir photos/ --workdir run/
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

@@ -35,7 +35,7 @@ MEAN_PIXEL = (0.4, 0.5, 0.6)
 
 # Two kinds of optimiser, a loss and a learning rate that change from step to step, and crops that may be mirrored.
 CONFIG = f"""
-from configs import default, tiny
+from glcic_tf.configs import default, tiny
 
 
 def get_config():

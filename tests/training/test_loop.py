@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 import train as train_script
-from configs import default, tiny
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
+from glcic_tf.configs import default, tiny
 from glcic_tf.networks import discriminator_file, model_file, networks
 from glcic_tf.training import loop, stages
 from glcic_tf.training.checkpoints import Checkpoints

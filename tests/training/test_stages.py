@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import compact, default, places2, tiny
 from glcic_tf.common.errors import UserError
+from glcic_tf.configs import compact, default, places2, tiny
 from glcic_tf.training.stages import FREE_FIELDS, check_replicas, contradictions, resolve, to_dict
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py") if path.stem != "__init__")

@@ -1,25 +1,15 @@
-"""Write a folder of photos as shards: a few large files that training reads as it reads the folder.
-
-python -m glcic_tf.data.prepare --input photos/ --output shards/
-python -m glcic_tf.data.prepare --input photos/ --output shards/ --part=2/8
-python -m glcic_tf.data.prepare --output shards/ --merge
-python -m glcic_tf.data.prepare --output shards/ --verify
-
-A run that was stopped goes on when the same command is given again.
-"""
+"""`glcic prepare`: its flags, and what they ask for."""
 
 import re
-import sys
 
 from absl import flags
 
-from glcic_tf.common import cli
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError
 from glcic_tf.imaging import images
 
 
 class _PartParser(flags.ArgumentParser):
-    """Of i/n with 1 <= i <= n <= 9999."""
+    """Reads i/n with 1 <= i <= n <= 9999."""
 
     def parse(self, argument):
         found = argument if isinstance(argument, tuple) else re.fullmatch(r"(\d{1,4})/(\d{1,4})", argument)
@@ -29,7 +19,7 @@ class _PartParser(flags.ArgumentParser):
         return part
 
 
-def define_flags():
+def define_prepare_flags():
     """Define the command's flags."""
     flags.DEFINE_string("input", None, "Folder of photos (any depth).")
     flags.DEFINE_string("output", None, "Folder of shards.", required=True)
@@ -44,19 +34,27 @@ def define_flags():
     flags.DEFINE_bool("verify", False, "Read all shards and compare them with their checksums; needs no --input.")
 
 
-def main():
-    """Do what the flags say."""
+def run_prepare():
+    """Write a folder of photos as shards: a few large files that training reads as it reads the folder.
+
+      glcic prepare --input photos/ --output shards/
+      glcic prepare --input photos/ --output shards/ --part=2/8
+      glcic prepare --output shards/ --merge
+      glcic prepare --output shards/ --verify
+
+    A run that was stopped goes on when the same command is given again.
+    """
     from glcic_tf.data.prepare import entry, merge, prepare_folder
 
     args = flags.FLAGS
     if args.merge and args.verify:
-        raise UserError("--merge and --verify: give one of them.")
+        raise UsageError("--merge and --verify: give one of them.")
     if args.verify:
         done = merge.verify(args.output)
     elif args.merge:
         done = merge.merge(args.output)
     elif args.input is None:
-        raise UserError("--input: is missing; name the folder of photos.")
+        raise UsageError("--input: is missing; name the folder of photos.")
     else:
         settings = entry.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
         done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, args.part, args.processes)
@@ -66,9 +64,3 @@ def main():
             f"{args.output}: {done['photos']} photos in {len(done['shards'])} shards of {size / 1e6:.1f} MB; left out: "
             f"{done['skipped']} that cannot be used, {done['duplicates']} duplicates"
         )
-
-
-if __name__ == "__main__":
-    sys.argv[0] = "prepare"
-    define_flags()
-    cli.run(main)
