@@ -1,6 +1,6 @@
 """A small network trained on a CPU in a working day: width 0.5, growing from 64 to 256 px.
 
-    python train.py --config configs/compact.py --data_dir photos/ --workdir run/
+    glcic train --config compact --data_dir photos/ --workdir run/
 
 Made the weights in this repository: MODEL_CARD.md has the data, the times on 2 CPU cores and the figures. After the
 first three stages, an hour and a quarter, the network is 1.7 dB better than Telea's method inside the hole; the rest

@@ -1,6 +1,6 @@
 """Fine-tune the weights in the repository, trained on scenes, on a small set of one kind: facades, 256 px.
 
-    python train.py --config configs/facade.py --data_dir photos/ --workdir run/
+    glcic train --config facade --data_dir photos/ --workdir run/
 
 The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. Its are the sizes (256 px
 crops, 128 px patch, holes of 96-128 px). Chosen here, for little compute, is all else: width 0.5, which is that of the

@@ -95,7 +95,7 @@ def test_what_is_no_run(tmp_path, spoil, message):
 
 def test_from_the_command_line(tmp_path):
     run = make_run(tmp_path / "run", record(1, completion_loss=1.0, images_per_second=1.0))
-    command = [sys.executable, "-m", "glcic_tf.apps.curves", f"--runs={run},{run}"]
+    command = [sys.executable, "-m", "glcic_tf", "curves", f"--runs={run},{run}"]
     root = Path(curves.__file__).parents[2]
     done = subprocess.run([*command, f"--output={tmp_path / 'a.svg'}"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ class _PartParser(flags.ArgumentParser):
     """Reads i/n with 1 <= i <= n <= 9999."""
 
     def parse(self, argument):
-        found = argument if isinstance(argument, tuple) else re.fullmatch(r"(\d{1,4})/(\d{1,4})", argument)
-        part = tuple(int(number) for number in (found if isinstance(found, tuple) else found.groups() if found else ()))
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", argument)
+        part = tuple(map(int, found.groups())) if found else None
         if not part or not 1 <= part[0] <= part[1]:
             raise ValueError("expected i/n with 1 <= i <= n <= 9999, such as 2/8")
         return part
@@ -27,7 +27,7 @@ def define_prepare_flags():
     flags.DEFINE_integer("quality", 95, "Of the JPEGs that are written.", 1, 100)
     flags.DEFINE_bool("keep_progressive", False, "Keep small progressive JPEGs as they are: equal, slower to decode.")
     flags.DEFINE_float("shard_mb", 256.0, "Longest that a shard may be, MB.", 0.001, 100_000)
-    flags.DEFINE(_PartParser(), "part", "1/1", "i/n: do part i of n, on one of n machines.")
+    flags.DEFINE(_PartParser(), "part", None, "i/n: do part i of n, on one of n machines. By default 1/1.")
     flags.DEFINE_integer("processes", 0, "Processes that decode; 0: one for each core.", 0)
     flags.DEFINE_integer("max_megapixels", images.MAX_PIXELS // 10**6, "Skip photos that are larger.", 1)
     flags.DEFINE_bool("merge", False, "Write the index of parts that other machines made; needs no --input.")
@@ -57,7 +57,8 @@ def run_prepare():
         raise UsageError("--input: is missing; name the folder of photos.")
     else:
         settings = entry.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
-        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, args.part, args.processes)
+        part = args.part or (1, 1)
+        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, part, args.processes)
     if done:
         size = sum(shard["bytes"] for shard in done["shards"])
         print(
