@@ -234,10 +234,10 @@ def test_processes_and_a_second_run_change_nothing(folder, done, tmp_path):
 # Kills itself (-9) at the n-th call of a function.
 KILLED = """
 import os, signal, sys
-from glcic_tf.data.prepare import parts, index, run
+from glcic_tf.data.prepare import merge, parts, prepare_folder
 from glcic_tf.data.prepare.entry import Settings
 module, name, count = sys.argv[3:6]
-module = {"parts": parts, "index": index, "os": os}[module]
+module = {"parts": parts, "merge": merge, "os": os}[module]
 function, calls = getattr(module, name), []
 def killing(*args, **options):
     calls.append(0)
@@ -245,7 +245,7 @@ def killing(*args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return function(*args, **options)
 setattr(module, name, killing)
-run.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, processes=1)
+prepare_folder.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, processes=1)
 """
 
 
@@ -254,7 +254,7 @@ run.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, process
     [
         ("os", "replace", 3, 0),  # settings, then the first shard: it has its name, but is not noted
         ("parts", "_sync_and_close", 3, 1),  # the second shard is written, and has no name yet
-        ("index", "_write", 3, None),  # all but index.json
+        ("merge", "_write", 3, None),  # all but index.json
     ],
 )
 def test_killed_and_started_again_ends_the_same(folder, done, tmp_path, module, name, count, whole):
