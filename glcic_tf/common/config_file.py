@@ -35,14 +35,14 @@ def find(name):
     Raises:
         UserError: there is neither.
     """
-    if Path(name).is_file():
-        return Path(name)
+    path = Path(name)
+    if path.is_file() and path.suffix == ".py":
+        return path
     short = re.fullmatch(r"(?:configs/)?(\w+)(?:\.py)?", str(name))
     if short and short[1] in shipped():
         return configs.FOLDER / f"{short[1]}.py"
-    raise UserError(
-        f"--config={name}: there is no such file; expected a Python file, or one of {', '.join(shipped())}."
-    )
+    found = "is not a Python file" if path.exists() else "there is no such file"
+    raise UserError(f"--config={name}: {found}; expected a file ending in .py, or one of {', '.join(shipped())}.")
 
 
 def load(name):
