@@ -28,9 +28,8 @@ def get_config():
     config.average_decay = 0.0  # the model files hold a moving average of C's weights, such as 0.999; 0: C itself
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.width = 1.0  # factor on the channels of D's convolutions
-    config.discriminator.init_from = (
-        ""  # file of a discriminator that convert.py wrote, to start from; it has all below
-    )
+    # File of a discriminator that `glcic convert` wrote, to start from; it has all below.
+    config.discriminator.init_from = ""
     config.discriminator.use_global = True  # either tower can be left out (the paper's ablation)
     config.discriminator.use_local = True
     config.discriminator.global_convolutions = 0  # depth of the tower; 0: halve until the map is 4-7 px wide

@@ -25,7 +25,7 @@ def read(workdir):
     """Read the records of a run.
 
     Args:
-        workdir: folder of a run of train.py, with stats.jsonl and config.json.
+        workdir: folder of a run of `glcic train`, with stats.jsonl and config.json.
 
     Returns:
         list of dicts with `step`, `stage`, `minutes` (of training up to there, at the speed that was logged) and the
@@ -50,11 +50,11 @@ def read(workdir):
         return _with_minutes(merged, batches)
     except OSError as error:
         raise UserError(
-            f"--runs={workdir}: {error.filename}: {error.strerror}; expected the folder of a run of train.py."
+            f"--runs={workdir}: {error.filename}: {error.strerror}; expected the folder of a run of `glcic train`."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--runs={workdir}: stats.jsonl or config.json is not as train.py writes it ({type(error).__name__})."
+            f"--runs={workdir}: stats.jsonl or config.json is not as `glcic train` writes it ({type(error).__name__})."
         ) from error
 
 
@@ -145,7 +145,7 @@ def _with_gaps(records, name):
 
 def define_curves_flags():
     """Define the command's flags."""
-    flags.DEFINE_list("runs", None, "Folders of runs of train.py, in their order.", required=True)
+    flags.DEFINE_list("runs", None, "Folders of runs of `glcic train`, in their order.", required=True)
     flags.DEFINE_string("output", None, "Picture to write (.png, .svg, .pdf).", required=True)
     flags.DEFINE_enum("axis", "step", ["step", "minutes"], "What runs to the right.")
 

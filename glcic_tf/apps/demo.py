@@ -113,7 +113,9 @@ def sample_photo(name):
 def define_demo_flags():
     """Define the command's flags."""
     flags.DEFINE_string("output", "demo", "Folder to write the pictures to.")
-    flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
 
 
 def run_demo():

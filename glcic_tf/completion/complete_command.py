@@ -23,7 +23,9 @@ def define_complete_flags():
         "With folders, the folder to write to.",
         required=True,
     )
-    flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
     flags.DEFINE_enum(
         "dtype",
         "float32",

@@ -13,7 +13,7 @@ def define_evaluate_flags():
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is measured with each.")
-    cli.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
+    cli.define_scale("1", "As of `glcic complete`, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
     flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")

@@ -70,7 +70,9 @@ def _size(text, format):
 
 def define_export_flags():
     """Define the command's flags."""
-    flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
     flags.DEFINE_enum("format", "savedmodel", list(FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File (onnx, litert) or folder to write.", required=True)
     flags.DEFINE_enum("dtype", "float32", DTYPES, "Of weights and computation, where the format has it.")

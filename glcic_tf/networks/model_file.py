@@ -284,4 +284,6 @@ def _spell(shapes):
 
 
 def _user_error(path, refused):
-    return UserError(f"{path}: is no model file: {refused}; give a .keras file that train.py or convert.py wrote.")
+    return UserError(
+        f"{path}: is no model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
+    )

@@ -75,9 +75,9 @@ def test_picture_is_the_same_every_time(tmp_path, axis):
     ("spoil", "message"),
     [
         (lambda run: (run / "stats.jsonl").unlink(), "stats.jsonl: No such file"),
-        (lambda run: (run / "config.json").write_text("{"), "is not as train.py writes it"),
-        (lambda run: (run / "config.json").write_text("[]"), "is not as train.py writes it"),
-        (lambda run: (run / "stats.jsonl").write_bytes(b"\xff\xfe"), "is not as train.py writes it"),
+        (lambda run: (run / "config.json").write_text("{"), "is not as `glcic train` writes it"),
+        (lambda run: (run / "config.json").write_text("[]"), "is not as `glcic train` writes it"),
+        (lambda run: (run / "stats.jsonl").write_bytes(b"\xff\xfe"), "is not as `glcic train` writes it"),
         (
             lambda run: (run / "stats.jsonl").write_text('{"step": 1, "stage": "third", "images_per_second": 1}'),
             "is not",
