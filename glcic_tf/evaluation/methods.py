@@ -114,7 +114,7 @@ def _saved_model(path):
 
     def refuse(reason, error=None):
         raise UserError(
-            f"--models={path}: is no SavedModel of a completion network ({reason}); export.py makes one."
+            f"--models={path}: is no SavedModel of a completion network ({reason}); `glcic export` makes one."
         ) from error
 
     try:

@@ -263,7 +263,7 @@ def test_killed_and_started_again_ends_the_same(folder, done, tmp_path, module, 
     ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not (output / "index.json").exists()
-    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.data.prepare has not finished"):
+    with pytest.raises(UserError, match="holds shards and no index.json: glcic prepare has not finished"):
         shards.Shards(output)
     finished = {
         path.with_suffix("").name for path in (output / "parts").glob("*.finished") if not path.name.startswith(".")
@@ -422,7 +422,7 @@ def test_verify_names_the_shard_and_the_byte(done, tmp_path, where):
 def test_command(folder, done, tmp_path):
     def command(*arguments):
         ended = subprocess.run(
-            [sys.executable, "-m", "glcic_tf.data.prepare", *arguments], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "glcic_tf", "prepare", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         assert "Traceback" not in ended.stderr
         return ended
@@ -437,6 +437,6 @@ def test_command(folder, done, tmp_path):
         r".*shards: 16 photos in [0-9]+ shards of 0.0 MB; left out: 4 that cannot be used, 2 duplicates\n",
         ended[1].stdout,
     )
-    assert "prepare: skipped strip.png: is a strip of 1 x 60 px" in ended[1].stderr
+    assert "glcic prepare: skipped strip.png: is a strip of 1 x 60 px" in ended[1].stderr
     assert sorted(contents(output)) == sorted(contents(done[0]))
     assert command(f"--output={tmp_path}", "--verify").returncode == 1

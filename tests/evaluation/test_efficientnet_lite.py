@@ -1,4 +1,4 @@
-"""efficientnet_lite: features equal PyTorch's own (goldens by tests/evaluation/goldens/efficientnet_lite.py); messages."""
+"""efficientnet_lite: features equal PyTorch's own (goldens by goldens/efficientnet_lite.py); messages."""
 
 import importlib.util
 import sys

@@ -17,7 +17,6 @@ import keras
 import numpy as np
 import pytest
 
-import evaluate as script
 from glcic_tf.common.errors import UserError
 from glcic_tf.evaluation import baselines, evaluate, fid, protocols, report
 from glcic_tf.evaluation.measurements import Measurements
@@ -26,7 +25,7 @@ from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.networks import completion_network
 
-SCRIPT = Path(script.__file__)
+SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 PROTOCOL = protocols.Protocol("rectangle", 48, 12, 20)
 METHODS = ("telea", "mean_colour")
 MEASURE = evaluate.measure

@@ -1,4 +1,4 @@
-"""lpips: distances equal the package's own (goldens by tests/evaluation/goldens/lpips_vgg.py); missing and other files."""
+"""lpips: distances equal the package's own (goldens by goldens/lpips_vgg.py); missing and other files."""
 
 import importlib.util
 from pathlib import Path

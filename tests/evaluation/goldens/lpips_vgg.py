@@ -1,4 +1,4 @@
-"""LPIPS's own results for tests/evaluation/test_lpips.py: `python tests/evaluation/goldens/lpips_vgg.py`, from the root.
+"""LPIPS's own results for test_lpips.py: `python tests/evaluation/goldens/lpips_vgg.py`, from the root.
 
 It needs torch and lpips 0.1.4. VGG16's weights are random, those of tests/vgg_weights.py; torchvision, which builds the
 network for lpips, is replaced by its list of layers.
