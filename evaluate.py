@@ -46,7 +46,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "Folder of the report.", required=True)
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
-    flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is measured with each.")
+    flags.DEFINE_list("postprocess", ["none"], "Some of none, poisson, texture, auto: each model is measured with each.")
     scripts.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
     flags.register_validator(
         "postprocess",
-        lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
-        "expected none, poisson or both",
+        lambda names: len(names) > 0 and set(names) <= {"none", "poisson", "texture", "auto"},
+        "expected some of none, poisson, texture, auto",
     )
     scripts.run(main)

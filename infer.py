@@ -74,7 +74,11 @@ if __name__ == "__main__":
         "paste the hole, enlarged. auto: do so for holes much larger than those of the training.",
     )
     flags.DEFINE_enum(
-        "postprocess", "none", ["none", "poisson"], "poisson: blend the hole into its surroundings (the paper's)."
+        "postprocess",
+        "none",
+        ["none", "poisson", "texture", "auto"],
+        "poisson: blend the hole into its surroundings (the paper's). texture: fill it with copies of the photo's own "
+        "pixels, guided by the network. auto: texture or poisson, by the model and the hole.",
     )
     flags.DEFINE_integer("jpeg_quality", images.JPEG_QUALITY, "Quality of .jpg outputs.", 1, 100)
     flags.DEFINE_float(

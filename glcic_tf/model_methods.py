@@ -44,7 +44,7 @@ def load(models, postprocess=("none",), scale=1, taken=()):
 
     Returns:
         dict of name -> function. Names are those of the files, with the whole path where that is taken, and with
-        "+poisson" if post-processed. Functions raise RuntimeError, with the name, if the network fails on an image.
+        "+" and the post-process, if there is one. Functions raise RuntimeError, with the name, if the network fails on an image.
 
     Raises:
         UserError: a model is missing or cannot be used.
@@ -98,11 +98,13 @@ def _method(name, complete):
 
 
 def _completion(completer, scale, postprocess):
-    from glcic_tf.completer import HoleSizeWarning
+    from glcic_tf.completer import HoleSizeWarning, TextureWarning
 
     def complete(image, hole):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
+            # The protocol's holes are what they are.
+            warnings.simplefilter("ignore", HoleSizeWarning)
+            warnings.simplefilter("ignore", TextureWarning)
             return completer.complete(image, hole, scale=scale, postprocess=postprocess)
 
     return complete

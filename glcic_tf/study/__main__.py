@@ -29,7 +29,7 @@ def _define_prepare():
     flags.DEFINE_string("output", None, "Folder of the study.", required=True)
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", [], f"Other methods, some of {', '.join(baselines.METHODS)}.")
-    flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is shown with each.")
+    flags.DEFINE_list("postprocess", ["none"], "Some of none, poisson, texture, auto: each model is shown with each.")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_integer("items", None, "Pictures that count, half of them real. By default 60, or what photos allow.")
     flags.DEFINE_integer("practice", 4, "Pictures to practise on beforehand.", 0)
@@ -37,8 +37,8 @@ def _define_prepare():
     flags.DEFINE_bool("overwrite", False, "Replace a study that exists and that nobody has answered.")
     flags.register_validator(
         "postprocess",
-        lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
-        "expected none, poisson or both",
+        lambda names: len(names) > 0 and set(names) <= {"none", "poisson", "texture", "auto"},
+        "expected some of none, poisson, texture, auto",
     )
 
 
