@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 _RADIUS_PX = 3
+_REPEATED = 6  # so many of the most frequent offsets are candidates with their multiples
 _NEARNESS = 1e-3  # of two patches that are as similar, the nearer one counts
 
 
@@ -50,7 +51,11 @@ def by_statistics(photo, known, box, count, rng, queries=1000):
     peaks = (votes == cv2.dilate(votes, np.ones((5, 5)))) & (votes > 1e-3)
     dy, dx = np.nonzero(peaks)
     order = np.argsort(-votes[dy, dx], kind="stable")[:count]
-    return np.stack([dy[order] - height, dx[order] - width], 1)
+    found = np.stack([dy[order] - height, dx[order] - width], 1)
+    # What repeats goes on repeating: multiples reach the middle of the hole.
+    reach = np.array([box[2] - box[0], box[3] - box[1]])
+    times = [range(2, 1 + int((reach / np.maximum(np.abs(offset), 1)).min()) + 1) for offset in found[:_REPEATED]]
+    return np.array([*found, *(n * offset for offset, ns in zip(found, times, strict=False) for n in ns)])
 
 
 def by_completion(blurred, usable, hole, count, rng, radius=6, step=2):
