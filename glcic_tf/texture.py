@@ -27,9 +27,11 @@ _CELLS = 72
 _TILE_CELLS = 2 * _CELLS  # longer holes are filled in parts
 _LEAST_AROUND_CELLS = 48  # what is copied lies within this of the part of the hole, or within its longer side
 _MOST_PX = 2**21  # of the box around a part; a larger one is labelled and blended at a lower resolution
-_BLUR_CELLS = 1.5  # what is finer is not to be believed in a completion
-_GUIDE_WEIGHT, _BORDER_WEIGHT = 2.0, 4.0
-_FINE_GUIDE_WEIGHT = 0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
+_BLUR_CELLS = 1.0  # what is finer is not to be believed in a completion
+_GUIDE_WEIGHT, _BORDER_WEIGHT, _BAND_WEIGHT = 2.0, 4.0, 0.0
+_FINE_GUIDE_WEIGHT = (
+    0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
+)
 _BY_STATISTICS, _BY_COMPLETION = 60, 60
 _SWEEPS = 2
 _NOTABLE_SHARE = 0.25  # of the hole that no copy reaches
@@ -164,6 +166,7 @@ def _levels(photo, part, usable, fixed, cell):
             box=holes.tight_box(inside),
             guide_weight=weight,
             border_weight=_BORDER_WEIGHT,
+            band_weight=_BAND_WEIGHT,
         )
         cell, weight = cell // 2, weight * _FINE_GUIDE_WEIGHT
 

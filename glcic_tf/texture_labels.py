@@ -19,7 +19,7 @@ import numpy as np
 from glcic_tf import holes, min_cut
 
 _NEVER = 1e3  # cost of a copy of what is not known
-_OWN_COST = 3.0  # of the completion itself (offset 0), so much that it stays only where hardly any copy fits
+_OWN_COST = 20.0  # of the completion itself (offset 0), so much that it stays only where no copy reaches
 _LEAST_GAIN = 0.02  # sweeps leave changes alone that lower the energy by less
 _BAND_PX = 3  # how far seams move when the resolution doubles
 NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # right, lower, left and upper
