@@ -3,6 +3,7 @@
 from absl import flags
 
 from glcic_tf.common import cli
+from glcic_tf.completion import postprocesses
 from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
 
@@ -43,9 +44,8 @@ def define_complete_flags():
         "1: complete at full resolution. Smaller: reduce the surroundings of a hole by this factor, complete them, and "
         "paste the hole, enlarged. auto: do so for holes much larger than those of the training.",
     )
-    flags.DEFINE_enum(
-        "postprocess", "none", ["none", "poisson"], "poisson: blend the hole into its surroundings (the paper's)."
-    )
+    known = list(postprocesses.POSTPROCESSES)
+    flags.DEFINE_enum("postprocess", postprocesses.DEFAULT, known, postprocesses.described())
     flags.DEFINE_integer("jpeg_quality", images.JPEG_QUALITY, "Quality of .jpg outputs.", 1, 100)
     flags.DEFINE_float(
         "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0

@@ -52,7 +52,7 @@ def evaluate(
         protocol: a protocols.Protocol.
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
-        postprocess: names in completer.POSTPROCESSES; each model is measured with each (SavedModels without).
+        postprocess: names in postprocesses.POSTPROCESSES; each model is measured with each (SavedModels without).
         scale: of `Completer.complete`, for the models (SavedModels have 1).
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.

@@ -3,6 +3,7 @@
 from absl import flags
 
 from glcic_tf.common import cli
+from glcic_tf.completion import postprocesses
 from glcic_tf.evaluation import baselines, metrics, protocols
 
 
@@ -12,7 +13,8 @@ def define_evaluate_flags():
     flags.DEFINE_string("output", None, "Folder of the report.", required=True)
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
-    flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is measured with each.")
+    text = f"Each model is measured with each. {postprocesses.described()}"
+    flags.DEFINE_list("postprocess", ["none"], text)
     cli.define_scale("1", "As of `glcic complete`, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
@@ -28,11 +30,7 @@ def define_evaluate_flags():
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
     flags.DEFINE_string("fid_weights", None, "Measure FID with this file of these weights (.h5).")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
-    flags.register_validator(
-        "postprocess",
-        lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
-        "expected none, poisson or both",
-    )
+    flags.register_validator("postprocess", postprocesses.are_known, postprocesses.EXPECTED)
 
 
 def run_evaluate():

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from glcic_tf.completion import postprocesses
 from glcic_tf.evaluation import baselines, protocols
 
 
@@ -11,17 +12,14 @@ def define_prepare_flags():
     flags.DEFINE_string("output", None, "Folder of the study.", required=True)
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", [], f"Other methods, some of {', '.join(baselines.METHODS)}.")
-    flags.DEFINE_list("postprocess", ["none"], "none, poisson or both: each model is shown with each.")
+    text = f"Each model is shown with each. {postprocesses.described()}"
+    flags.DEFINE_list("postprocess", ["none"], text)
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_integer("items", None, "Pictures that count, half of them real. By default 60, or what photos allow.")
     flags.DEFINE_integer("practice", 4, "Pictures to practise on beforehand.", 0)
     flags.DEFINE_integer("seed", 0, "Decides which photos are shown, how, and in what orders.", 0)
     flags.DEFINE_bool("overwrite", False, "Replace a study that exists and that nobody has answered.")
-    flags.register_validator(
-        "postprocess",
-        lambda names: len(names) > 0 and set(names) <= {"none", "poisson"},
-        "expected none, poisson or both",
-    )
+    flags.register_validator("postprocess", postprocesses.are_known, postprocesses.EXPECTED)
 
 
 def define_serve_flags():
