@@ -20,10 +20,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) ## complete holes in sample photos, write demo/*.png
-	@$(BIN)/python -m glcic_tf.apps.demo
+	@$(BIN)/glcic demo
 
 app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0.1:7860/
-	@$(BIN)/python app.py
+	@$(BIN)/glcic app
 
 test: $(TEST_TOOLS) ## run all tests but those in a browser
 	@$(BIN)/python -m pytest -q -n 2
@@ -60,14 +60,14 @@ $(CREATED):
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(INSTALLED): requirements.txt $(CONSTRAINTS) $(CREATED)
+$(INSTALLED): requirements.txt pyproject.toml $(CONSTRAINTS) $(CREATED)
 	@echo "Installing requirements.txt into $(VENV) (a few minutes, 3 GB on disk)"
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
-$(TEST_TOOLS): tests/requirements.txt $(INSTALLED)
-	@echo "Installing tests/requirements.txt into $(VENV)"
-	@$(PIP_INSTALL) -r tests/requirements.txt
+$(TEST_TOOLS): $(INSTALLED)
+	@echo "Installing what the tests need into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 $(BROWSER_TOOLS): tests/browser/requirements.txt $(TEST_TOOLS)

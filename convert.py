@@ -1,34 +1,6 @@
-"""Turn published weights of the paper's networks into model files for infer.py, evaluate.py, export.py and train.py.
+"""Convert published weights: `glcic convert`, whose flags `convert.py --help` shows."""
 
-  convert.py --input completionnet_places2.t7 --output places2.keras
-  convert.py --input model_cn --config config.json --output celeba.keras
-  convert.py --input gl_256x256_8x12_places.pth --output gl_places.keras
-
-The authors' Torch7 files, GLCIC-PyTorch (otenim) and MMagic (OpenMMLab); PyTorch is not needed.
-"""
-
-import sys
-
-from absl import flags
-
-try:
-    from glcic_tf.common import cli
-    from glcic_tf.convert import SOURCES, conversion
-except ImportError as error:  # another Keras backend is asked for, or a package is missing
-    sys.exit(f"convert.py: {error}")
-
-
-def main():
-    args = flags.FLAGS
-    lines = conversion.convert(args.input, args.output, args.source, args.config, args.network, args.overwrite)
-    print("\n".join(lines))
-
+from glcic_tf.__main__ import main
 
 if __name__ == "__main__":
-    flags.DEFINE_string("input", None, "Weight file: .t7, or a PyTorch checkpoint.", required=True)
-    flags.DEFINE_string("output", None, "Model file to write (.keras).", required=True)
-    flags.DEFINE_enum("source", None, list(SOURCES), "Whose weights they are; recognised if left out.")
-    flags.DEFINE_enum("network", None, ["completion", "discriminator"], "Which network, of a file that holds both.")
-    flags.DEFINE_string("config", None, "config.json beside GLCIC-PyTorch's weights: it holds the mean pixel.")
-    flags.DEFINE_bool("overwrite", False, "Replace an output that exists.")
-    cli.run(main)
+    main("convert")

@@ -21,10 +21,10 @@ import math
 from absl import flags
 from ml_collections import config_flags
 
-from glcic_tf.common import cli
+from glcic_tf.common import cli, config_file
 from glcic_tf.common.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/places2.py", "the run")
+_CONFIG = config_flags.DEFINE_config_file("config", str(config_file.find("places2")), "the run")
 _ACCELERATORS = flags.DEFINE_list("accelerators", ["1", "8", "64"], "how many")
 _PEAK = flags.DEFINE_float("peak_tflops", 989.0, "of an accelerator, dense; by default an H100's in bfloat16", 0.01)
 _UTILISATION = flags.DEFINE_list("utilisation", ["0.2", "0.4"], "shares of the peak that are reached")

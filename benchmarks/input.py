@@ -49,7 +49,7 @@ def serve_ours(case):
     with cli.quiet_start():
         import tensorflow as tf
 
-    from configs import default
+    from glcic_tf.configs import default
     from glcic_tf.data import dataset as datasets
     from glcic_tf.data import sources
     from glcic_tf.training import stages

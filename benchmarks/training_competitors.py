@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from benchmarks import workers
-from configs import default
 from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
+from glcic_tf.configs import default
 from glcic_tf.data import examples
 from glcic_tf.training import stages
 

@@ -1,18 +1,18 @@
 """The paper's ablation at a small size: what each of D's towers does. 64 px, from the weights in the repository.
 
-    python train.py --config configs/ablation.py --data_dir photos/ --workdir both/
+    glcic train --config ablation --data_dir photos/ --workdir both/
 
 and with `--config.discriminator.use_local=False`, `--config.discriminator.use_global=False` and
 `--config.adversarial_weight=0.0`: D's global tower alone, its local tower alone, and the squared error alone. All four
 make the same steps on the same examples.
 """
 
-from configs import compact, default
+from glcic_tf.configs import compact, default
 
 
 def get_config():
     config = compact.get_config()
-    config.init_from = "glcic_tf/networks/weights/scenes.keras"
+    config.init_from = "package"
     config.update(default.size(64))
     config.batch_size = 16
     config.adversarial_weight = 0.002

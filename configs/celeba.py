@@ -1,6 +1,6 @@
 """Faces as in CelebA: 202,599 aligned photos of 178 x 218 px; crops of 160 px, so that a crop holds the whole face.
 
-    python train.py --config configs/celeba.py --data_dir photos/ --workdir run/
+    glcic train --config celeba --data_dir photos/ --workdir run/
 
 The authors: shorter edge random in [160, 178], so no photo is enlarged. The public re-implementation GLCIC-PyTorch:
 crops of 160 px, holes of 48-96 px, a local patch of 96 px, and five convolutions in each of D's towers.
@@ -8,7 +8,7 @@ As for Places2 (configs/places2.py): the steps, the batch, ADADELTA and alpha. T
 face network from the Places2 one: --config.init_from=places2.keras does so.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

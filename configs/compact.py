@@ -1,6 +1,6 @@
 """A small network trained on a CPU in a working day: width 0.5, growing from 64 to 256 px.
 
-    python train.py --config configs/compact.py --data_dir photos/ --workdir run/
+    glcic train --config compact --data_dir photos/ --workdir run/
 
 Made the weights in this repository: MODEL_CARD.md has the data, the times on 2 CPU cores and the figures. After the
 first three stages, an hour and a quarter, the network is 1.7 dB better than Telea's method inside the hole; the rest
@@ -13,7 +13,7 @@ have one or two rectangles, blobs and strokes. To keep D from winning at once: t
 rises until holes get sharp, at some cost of a grid drawn over them, and falls until most of the grid is gone.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

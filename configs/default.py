@@ -19,9 +19,8 @@ def get_config():
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
     config.accumulate_steps = 1  # parts that a replica takes its share of a batch in, one by one, to need less memory
     config.steps_per_loop = 10  # steps per call of the looped tf.function
-    config.init_from = (
-        ""  # model file (.keras) that C starts from, with its width and mean pixel; empty: random weights
-    )
+    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships; empty: none.
+    config.init_from = ""
 
     # Networks (paper, tables 1 to 3).
     config.width = 1.0  # factor on C's channels
@@ -29,9 +28,8 @@ def get_config():
     config.average_decay = 0.0  # the model files hold a moving average of C's weights, such as 0.999; 0: C itself
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.width = 1.0  # factor on the channels of D's convolutions
-    config.discriminator.init_from = (
-        ""  # file of a discriminator that convert.py wrote, to start from; it has all below
-    )
+    # File of a discriminator that `glcic convert` wrote, to start from; it has all below.
+    config.discriminator.init_from = ""
     config.discriminator.use_global = True  # either tower can be left out (the paper's ablation)
     config.discriminator.use_local = True
     config.discriminator.global_convolutions = 0  # depth of the tower; 0: halve until the map is 4-7 px wide

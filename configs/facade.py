@@ -1,6 +1,6 @@
 """Fine-tune the weights in the repository, trained on scenes, on a small set of one kind: facades, 256 px.
 
-    python train.py --config configs/facade.py --data_dir photos/ --workdir run/
+    glcic train --config facade --data_dir photos/ --workdir run/
 
 The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. Its are the sizes (256 px
 crops, 128 px patch, holes of 96-128 px). Chosen here, for little compute, is all else: width 0.5, which is that of the
@@ -9,12 +9,12 @@ decay; mirrored crops; photos that are not enlarged; alpha, and what keeps D fro
 configs/compact.py.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():
     config = default.get_config()
-    config.init_from = "glcic_tf/networks/weights/scenes.keras"
+    config.init_from = "package"
     config.precision = "mixed_bfloat16"
     config.width = config.discriminator.width = 0.5
     config.data.enlarge = False

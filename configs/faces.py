@@ -1,13 +1,13 @@
 """Fine-tune the weights in the repository, trained on scenes, on aligned faces: 160 px.
 
-    python train.py --config configs/faces.py --data_dir photos/ --workdir run/
+    glcic train --config faces --data_dir photos/ --workdir run/
 
 The paper started its CelebA network from its Places2 one in the same way. Crops of 160 px, holes of 60-80 px and
 patches of 80 px are the paper's proportions at that size; photos are not enlarged, so they need a shorter side of
 160 px. All else is as in configs/facade.py.
 """
 
-from configs import default, facade
+from glcic_tf.configs import default, facade
 
 
 def get_config():

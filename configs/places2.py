@@ -1,11 +1,11 @@
 """The paper's training on Places2: 8.1 million photos, 500,000 steps of 96.
 
-    python train.py --config configs/places2.py --data_dir photos/ --workdir run/
+    glcic train --config places2 --data_dir photos/ --workdir run/
 
 The paper reports about 2 months on four K80 GPUs.
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

@@ -1,9 +1,9 @@
 """A run for tests: all three phases in under 2 minutes on 2 cores. Its pictures are worthless.
 
-python train.py --config configs/tiny.py --data_dir photos/ --workdir run/
+glcic train --config tiny --data_dir photos/ --workdir run/
 """
 
-from configs import default
+from glcic_tf.configs import default
 
 
 def get_config():

@@ -2,21 +2,28 @@
 
 import os
 
-_backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-if _backend != "tensorflow":
-    raise ImportError(
-        f"KERAS_BACKEND is {_backend!r}, but glcic_tf trains with TensorFlow: "
-        "unset KERAS_BACKEND or set it to 'tensorflow'."
-    )
-# The environment wins over the user's ~/.keras/keras.json, which may name another backend.
-os.environ["KERAS_BACKEND"] = "tensorflow"
+__version__ = "0.1.0"
+
+# Read by Keras when it is imported. The environment wins over ~/.keras/keras.json, which may name another backend.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # TensorFlow's start-up notices are not about what the user asked for; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def check_backend():
+    """Raise ImportError if Keras is to run on something else than TensorFlow."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend != "tensorflow":
+        raise ImportError(
+            f"KERAS_BACKEND is {backend!r}, but glcic_tf trains with TensorFlow: "
+            "unset KERAS_BACKEND or set it to 'tensorflow'."
+        )
 
 
 def __getattr__(name):
     """Import `Completer` when it is asked for: TensorFlow takes seconds that flags and files can do without."""
     if name == "Completer":
+        check_backend()
         from glcic_tf.completion.completer import Completer
 
         return Completer

@@ -30,7 +30,7 @@ def _same_start():
 @pytest.fixture(scope="session")
 def small_config():
     """A function of the batch size: configs/tiny.py at 16 px, with 8 px patches and holes of 4-6 px."""
-    from configs import default, tiny
+    from glcic_tf.configs import default, tiny
 
     def make(batch_size):
         config = tiny.get_config()

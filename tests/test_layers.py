@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-WINGS = ["common", "imaging", "networks", "data", "completion", "evaluation", "export", "convert", "training", "apps"]
+WINGS = [
+    "configs",
+    "common",
+    "imaging",
+    "networks",
+    "data",
+    "convert",
+    "completion",
+    "evaluation",
+    "export",
+    "training",
+    "apps",
+]
 PACKAGE = Path(__file__).parents[1] / "glcic_tf"
 
 

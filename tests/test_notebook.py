@@ -1,5 +1,6 @@
 """The notebook from top to bottom at the smallest scale, and its first cell as in Colab."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -39,7 +40,7 @@ def pictures_shown(notebook, name):
 
 def like_the_project(folder):
     """Make a folder that the notebook takes for a copy of the project; what it writes does not reach the real one."""
-    for name in ("glcic_tf", "configs", "train.py", "export.py", "requirements.txt"):
+    for name in ("glcic_tf", "configs", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "notebooks").mkdir()
     return folder
@@ -131,17 +132,16 @@ def test_no_cell_warns(executed):
 class ColabShell:
     """Takes the place of subprocess.Popen, for `git` and `pip`: notes the commands and does nothing but clone."""
 
-    def __init__(self, requirements):
-        self.requirements, self.commands = requirements, []
+    def __init__(self, *dependencies):
+        self.dependencies, self.commands = dependencies, []
 
     def __call__(self, command, **_):
         self.commands.append(command)
         if command[0] == "git":
             project = Path(command[-1])
-            for name in ("glcic_tf/__init__.py", "train.py"):
-                (project / name).parent.mkdir(parents=True, exist_ok=True)
-                (project / name).touch()
-            (project / "requirements.txt").write_text(self.requirements)
+            (project / "glcic_tf").mkdir(parents=True)
+            (project / "glcic_tf" / "__init__.py").touch()
+            (project / "pyproject.toml").write_text(f"[project]\ndependencies = {list(self.dependencies)}\n")
         return self
 
     def __enter__(self):
@@ -167,22 +167,33 @@ def colab(monkeypatch, tmp_path):
 
 
 def test_colab_clones_and_installs_once(notebook, colab, monkeypatch, tmp_path):
-    shell = ColabShell("# a comment\nnumpy>=2,<3  # there\nno-such-package-of-anybody>=1\nopencv-python>=99\n")
+    shell = ColabShell("numpy>=2,<3", "no-such-package-of-anybody>=1", "opencv-python>=99")
     monkeypatch.setattr(subprocess, "Popen", shell)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     setup = cell(notebook, "setup").source
+    with pytest.raises(RuntimeError, match="give the address of a repository"):
+        exec(setup, {})
+    setup = setup.replace('REPO = ""', 'REPO = "https://example.org/glcic_tf"')
     exec(setup, names := {})
     clone, uninstall, install = shell.commands
     assert clone == ["git", "clone", "--quiet", "--depth=1", names["REPO"], f"{tmp_path}/glcic_tf"]
     assert {"uninstall", "--yes", "opencv-python", "opencv-contrib-python-headless"} <= set(uninstall)
-    assert install[:3] == [sys.executable, "-m", "pip"] and install[-2:] == ["-r", "requirements.txt"]
+    assert install[:3] == [sys.executable, "-m", "pip"] and install[-2:] == ["--editable", ".[evaluate]"]
     assert Path.cwd() == tmp_path / "glcic_tf" == Path(sys.path[0])
 
-    (tmp_path / "glcic_tf" / "requirements.txt").write_text("numpy>=2,<3\n")
+    (tmp_path / "glcic_tf" / "pyproject.toml").write_text('[project]\ndependencies = ["numpy>=2,<3"]\n')
     for folder in (tmp_path, tmp_path / "glcic_tf", tmp_path / "glcic_tf" / "glcic_tf"):
         monkeypatch.chdir(folder)  # as after a restart, and as the cell run again
         exec(setup, {})
         assert Path.cwd() == tmp_path / "glcic_tf"
     assert len(shell.commands) == 3
+
+
+def test_an_installed_package_is_used_from_any_folder(notebook, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", None)  # nothing is cloned or installed
+    exec(cell(notebook, "setup").source, {})
+    assert Path.cwd() == tmp_path and "project: the installed package\n" in capsys.readouterr().out
 
 
 def test_a_command_that_fails_stops_the_notebook(notebook, colab, capsys, monkeypatch):

@@ -1,23 +1,14 @@
-"""Plot the losses and validation figures of training runs.
-
-python -m glcic_tf.apps.curves --runs run/ --output curves.png
-
-Several runs are drawn one after the other, as when each started from the weights of the one before it.
-"""
+"""Losses and validation figures of training runs as a picture: `glcic curves`."""
 
 import itertools
 import json
 import math
 from pathlib import Path
 
-import matplotlib
 from absl import flags
 
-from glcic_tf.common import cli, files
+from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (after the choice of its backend)
 
 # Title of each plot, its lines, and whether its axis is logarithmic.
 PANELS = (
@@ -34,7 +25,7 @@ def read(workdir):
     """Read the records of a run.
 
     Args:
-        workdir: folder of a run of train.py, with stats.jsonl and config.json.
+        workdir: folder of a run of `glcic train`, with stats.jsonl and config.json.
 
     Returns:
         list of dicts with `step`, `stage`, `minutes` (of training up to there, at the speed that was logged) and the
@@ -59,11 +50,11 @@ def read(workdir):
         return _with_minutes(merged, batches)
     except OSError as error:
         raise UserError(
-            f"--runs={workdir}: {error.filename}: {error.strerror}; expected the folder of a run of train.py."
+            f"--runs={workdir}: {error.filename}: {error.strerror}; expected the folder of a run of `glcic train`."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--runs={workdir}: stats.jsonl or config.json is not as train.py writes it ({type(error).__name__})."
+            f"--runs={workdir}: stats.jsonl or config.json is not as `glcic train` writes it ({type(error).__name__})."
         ) from error
 
 
@@ -106,6 +97,11 @@ def plot(records, output, axis="step"):
     Raises:
         UserError: there is nothing to plot, or the file cannot be written.
     """
+    import matplotlib  # here: the flags do without
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     shown = [panel for panel in PANELS if any(name in record for record in records for name in panel[1])]
     if not shown:
         raise UserError("--runs: found no figures in stats.jsonl; train for some steps first.")
@@ -147,14 +143,19 @@ def _with_gaps(records, name):
     return chosen if any(math.isfinite(record[name]) for record in chosen) else []
 
 
-def main():
-    """Read the flags and plot."""
-    args = flags.FLAGS
-    plot(join([read(run) for run in args.runs]), args.output, args.axis)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_list("runs", None, "Folders of runs of train.py, in their order.", required=True)
+def define_curves_flags():
+    """Define the command's flags."""
+    flags.DEFINE_list("runs", None, "Folders of runs of `glcic train`, in their order.", required=True)
     flags.DEFINE_string("output", None, "Picture to write (.png, .svg, .pdf).", required=True)
     flags.DEFINE_enum("axis", "step", ["step", "minutes"], "What runs to the right.")
-    cli.run(main)
+
+
+def run_curves():
+    """Plot the losses and validation figures of training runs.
+
+      glcic curves --runs run/ --output curves.png
+
+    Several runs are drawn one after the other, as when each started from the weights of the one before it.
+    """
+    args = flags.FLAGS
+    plot(join([read(run) for run in args.runs]), args.output, args.axis)

@@ -1,4 +1,4 @@
-"""Complete fixed holes in public-domain photos, to see what the weights can do: `python -m glcic_tf.apps.demo`.
+"""Complete fixed holes in public-domain photos, to see what the weights can do: `glcic demo`.
 
 The photos are those inside the installed scikit-image package; nothing is downloaded.
 """
@@ -97,7 +97,7 @@ def sample_path(name):
     """
     package = importlib.util.find_spec("skimage")
     if package is None:
-        raise UserError("scikit-image is missing, which has the sample photos; run pip install -r requirements.txt.")
+        raise UserError(f"scikit-image is missing, which has the sample photos; run: {cli.install_line()}")
     # As a file: skimage.data.<name>() downloads what a release no longer has in the package.
     return Path(package.origin).parent / "data" / name
 
@@ -110,11 +110,17 @@ def sample_photo(name):
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
 
 
-if __name__ == "__main__":
+def define_demo_flags():
+    """Define the command's flags."""
     flags.DEFINE_string("output", "demo", "Folder to write the pictures to.")
-    flags.DEFINE_string("model", None, "Model file (.keras) that train.py wrote. By default the one of the package.")
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
 
-    def main():
-        demo(flags.FLAGS.output, flags.FLAGS.model)
 
-    cli.run(main)
+def run_demo():
+    """Complete fixed holes in public-domain photos, to see what the weights can do.
+
+    glcic demo --output demo/
+    """
+    demo(flags.FLAGS.output, flags.FLAGS.model)

@@ -1,20 +1,25 @@
-"""What the scripts share: flags, errors as one line each, and work on many files."""
+"""What the commands share: flags, errors as one line each, and work on many files."""
 
 import collections
 import contextlib
+import inspect
 import itertools
 import logging
 import os
 import re
 import sys
 import tempfile
+import textwrap
 import time
 from concurrent import futures
 
 from absl import app, flags
-from tqdm import tqdm
 
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
+
+_HELP_FLAGS = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
+_HELP_COLUMNS = 100
+_NUMBERS = (flags.IntegerParser, flags.FloatParser)
 
 # TensorFlow logs these from C++ before anything can set its level; none of them is about what the user asked for.
 _START_UP_NOTICE = re.compile(
@@ -23,15 +28,32 @@ _START_UP_NOTICE = re.compile(
 )
 
 
-def run(main):
-    """Parse the flags, run `main()`, and exit: 0 or what it returns, 1 on a UserError, 2 on bad flags, 130 on Ctrl-C.
+def run(main, define_flags=None, command=None, extra=""):
+    """Parse the flags, run `main()`, and exit.
 
-    An error that the user can cause is one line on stderr that starts with the script's name; anything else is a bug
-    and keeps its traceback.
+    Exit codes: 0 or what `main` returns, 1 on a UserError or a package that is missing, 2 on a wrong command line, 130
+    on Ctrl-C. An error that the user can cause is one line on stderr that starts with the name in sys.argv[0]; anything
+    else is a bug and keeps its traceback. --help prints `main`'s docstring and all flags of the command.
+
+    Args:
+        main: function without arguments, which finds the flags in `absl.flags.FLAGS`.
+        define_flags: function that defines them; None: the module that is run has done so.
+        command: how its docstring calls it; --help has the name in sys.argv[0] there.
+        extra: see `missing_package`.
     """
-    script = _name()
+    others = set(flags.FLAGS)
+    if define_flags is None:
+        names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
+    else:
+        define_flags()
+        names = [name for name in flags.FLAGS if name not in others]
 
     def parse(argv):
+        before_the_end = argv[1 : argv.index("--") if "--" in argv else None]
+        if not _HELP_FLAGS.isdisjoint(before_the_end):
+            about = inspect.getdoc(main) or inspect.getdoc(sys.modules["__main__"]) or ""
+            print(_help(about.replace(command, _name()) if command else about, names))
+            sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
             if rest[1:]:
@@ -39,25 +61,74 @@ def run(main):
         except flags.Error as error:
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
             message = f"missing: {', '.join(missing)}" if missing else error
-            say(f"{message}; see {script} --help")
+            say(f"{message}; see {_name()} --help")
             sys.exit(2)
+        except UserError as error:  # of a config
+            say(error)
+            sys.exit(2 if isinstance(error, UsageError) else 1)
         return rest
 
     def guarded(_):
         try:
-            return main()
+            with missing_package(extra):
+                return main()
         except UserError as error:
             say(error)
-            return 1
+            return 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
             say("stopped by Ctrl-C")
             return 130
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    finally:  # so that a process can run several commands
+        if define_flags is not None:
+            for name in [name for name in flags.FLAGS if name in names or name.startswith("config.")]:
+                delattr(flags.FLAGS, name)
+
+
+@contextlib.contextmanager
+def missing_package(extra):
+    """Exit with one line where a package that is not installed is imported.
+
+    Args:
+        extra: the one of the package's extras that installs it; empty: the core install has it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "glcic_tf").partition(".")[0]
+        if package == "glcic_tf":  # a bug
+            raise
+        say(f"the package {package} is not installed; run: {install_line(extra)}")
+        sys.exit(1)
+
+
+def install_line(extra=""):
+    """Return the command that installs this package with one of its extras."""
+    return f"pip install 'glcic-tf[{extra}]'" if extra else "pip install glcic-tf"
+
+
+def _help(about, names):
+    """Return what --help prints: about the command, then its flags in the order of their definition."""
+    lines = [*about.splitlines(), "", "Flags:"]
+    for flag in (flags.FLAGS[name] for name in names):
+        required = any("must have a value other than None" in v.message for v in flag.validators)
+        default = None if flag.boolean and not flag.default else (flag.default_as_str or "").strip("'")
+        bounds = flag.parser.syntactic_help if isinstance(flag.parser, _NUMBERS) else ""
+        notes = [bounds, "required" if required else f"default: {default}" if default else ""]
+        choices = getattr(flag.parser, "enum_values", None)
+        values = f"<{'|'.join(choices)}>" if choices else ""  # absl has them in the text
+        text = flag.help.removeprefix(f"{values}: ")
+        if any(notes):
+            text += f" ({'; '.join(filter(None, notes))})"
+        lines.append(f"  --{'[no]' if flag.boolean else ''}{flag.name} {values}".rstrip())
+        lines += textwrap.wrap(text, _HELP_COLUMNS, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
 
 
 class _ScaleParser(flags.ArgumentParser):
-    """Of "auto", or a number in (0, 1]."""
+    """Reads "auto", or a number in (0, 1]."""
 
     def parse(self, argument):
         with contextlib.suppress(ValueError):
@@ -85,6 +156,8 @@ def for_each(jobs, work, unit="photo", threads=1):
     Returns:
         Number of jobs that failed.
     """
+    from tqdm import tqdm
+
     failed, start = 0, time.perf_counter()
 
     def error_of(job):
@@ -135,6 +208,8 @@ def quiet_start():
 
 class _AboveProgressBar(logging.Handler):
     def emit(self, record):
+        from tqdm import tqdm
+
         tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -149,8 +224,9 @@ def log_to_stderr():
 
 
 def say(message):
-    """Print one line on stderr that starts with the script's name; a progress bar makes room for it."""
-    with tqdm.external_write_mode(file=sys.stderr):
+    """Print one line on stderr that starts with the command's name; a progress bar makes room for it."""
+    tqdm = sys.modules.get("tqdm")  # without it there is no bar
+    with tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext():
         print(f"{_name()}: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -1,12 +1,16 @@
-"""The one exception that a user can cause."""
+"""The exceptions that a user can cause."""
 
 
 class UserError(Exception):
     """Something outside the code is wrong: a file, a flag, a config, the data.
 
-    The message is one line that names the file or flag, what was found, what was expected and what to do. Scripts
-    print it without a traceback and exit with a non-zero code.
+    The message is one line that names the file or flag, what was found, what was expected and what to do. Commands
+    print it without a traceback and exit with code 1.
     """
+
+
+class UsageError(UserError):
+    """The command line is wrong whatever the files hold: an unknown field, flags that exclude each other. Code 2."""
 
 
 def first_line(error):

@@ -39,16 +39,7 @@ def poisson(image, completed, hole):
     Raises:
         ValueError: the shapes or dtypes do not belong together.
     """
-    if image.shape != completed.shape or image.dtype != completed.dtype:
-        raise ValueError(
-            f"completed: found {completed.dtype} {list(completed.shape)}; expected {image.dtype} {list(image.shape)}, "
-            "as the image has."
-        )
-    if image.ndim != 3 or hole.shape != image.shape[:2] or hole.dtype != bool:
-        raise ValueError(
-            f"hole: found {hole.dtype} {list(hole.shape)}; expected bool [height, width] of the image, "
-            f"{list(image.shape)}."
-        )
+    check(image, completed, hole)
     result = completed.copy()
     if hole.all() or not hole.any():
         return result
@@ -63,6 +54,20 @@ def poisson(image, completed, hole):
     blended = np.clip(colour + correction, 0, 1).T * top
     result[*at, :channels] = blended if image.dtype.kind == "f" else np.rint(blended)
     return result
+
+
+def check(image, completed, hole):
+    """Raise ValueError unless shapes and dtypes belong together as `poisson` expects them."""
+    if image.shape != completed.shape or image.dtype != completed.dtype:
+        raise ValueError(
+            f"completed: found {completed.dtype} {list(completed.shape)}; expected {image.dtype} {list(image.shape)}, "
+            "as the image has."
+        )
+    if image.ndim != 3 or hole.shape != image.shape[:2] or hole.dtype != bool:
+        raise ValueError(
+            f"hole: found {hole.dtype} {list(hole.shape)}; expected bool [height, width] of the image, "
+            f"{list(image.shape)}."
+        )
 
 
 def _march(image, hole, pixels):
@@ -110,7 +115,11 @@ def _march(image, hole, pixels):
 def _to_uint16(values):
     if values.dtype == np.uint8:
         return values.astype(np.uint16) * 257
-    return values if values.dtype == np.uint16 else np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+    return (
+        values
+        if values.dtype == np.uint16
+        else np.rint(np.clip(values.astype(np.float32), 0, 1) * 65535).astype(np.uint16)
+    )
 
 
 def _neighbours(pixels, width):

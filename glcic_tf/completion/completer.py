@@ -15,21 +15,27 @@ import tensorflow as tf
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import blending, windows
+from glcic_tf.completion import blending, texture, windows
+from glcic_tf.completion.postprocesses import POSTPROCESSES
 from glcic_tf.imaging import holes, images
 from glcic_tf.imaging.pixels import as_pixels, from_rgb, to_rgb
 from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
 from glcic_tf.networks.networks import MARGIN_PX, STRIDE
 
-POSTPROCESSES = ("none", "poisson")
 DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
 # factor: there that is better on most photos, by some tenths of a dB and more (python -m benchmarks.scale).
 SCALE_TOLERANCE = 1.2
+# "auto" fills no thinner holes with texture: their surroundings show through anyway.
+MIN_TEXTURE_PX = 12
 
 
 class HoleSizeWarning(UserWarning):
     """A hole is larger than those that the network was trained for."""
+
+
+class TextureWarning(UserWarning):
+    """Texture was asked for, but too little is known to copy it from."""
 
 
 class Completer:
@@ -40,15 +46,17 @@ class Completer:
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
         dtype: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey levels.
+        postprocess: what `postprocess="auto"` does with thick holes: "texture", or "poisson" as the paper has it.
     """
 
-    def __init__(self, model, trained_hole_px=None, dtype="float32"):
+    def __init__(self, model, trained_hole_px=None, dtype="float32", postprocess="texture"):
         if dtype not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}.")
         self.model = folding.fold_batch_norm(model)
         if dtype == "bfloat16":
             self.model = folding.compute_in_bfloat16(self.model)
         self.trained_hole_px = trained_hole_px
+        self.postprocess = postprocess
 
         # One graph for every size: without the signature each new size of window would be traced anew.
         @tf.function(
@@ -76,7 +84,8 @@ class Completer:
                 f"{DEFAULT_MODEL}: the weights of the package are missing; install it anew or name a model."
             )
         path = path or DEFAULT_MODEL
-        return cls(model_file.load(path), _trained_hole_px(model_file.read_metadata(path)), dtype)
+        metadata = model_file.read_metadata(path)
+        return cls(model_file.load(path), _trained_hole_px(metadata), dtype, _usual_postprocess(metadata))
 
     def complete(
         self,
@@ -101,7 +110,9 @@ class Completer:
             scale: 1 completes at full resolution; a smaller number reduces the surroundings by this factor, completes
                 them, and pastes the hole, enlarged again. "auto" does so for holes much thicker than those of the
                 training, by the factor that brings them down to these.
-            postprocess: "poisson" blends the hole into its surroundings, see `blending.poisson`; or "none".
+            postprocess: "poisson" blends the hole into its surroundings, see `blending.poisson`; "texture" fills it
+                with copies of the photo's own pixels that the completion guides, see `texture.synthesise`; "auto"
+                takes for holes of at least MIN_TEXTURE_PX what suits the model, and blends thinner ones; or "none".
             invert_mask: what is white is known, instead of the hole.
             resize_mask: bring a mask of another size to the image's, instead of refusing it.
             mask_dilate: grow the hole by so many px on all sides.
@@ -119,6 +130,7 @@ class Completer:
 
         Warns:
             HoleSizeWarning: a hole is thicker than those of the training; says what was done about it.
+            TextureWarning: with "texture", too little is known to copy from; says what was done instead.
         """
         pixels = as_pixels(images.read_image(image) if _is_path(image) else image)
         if _is_path(mask):
@@ -167,7 +179,7 @@ class Completer:
             ValueError: an option is none of those of `complete`.
 
         Warns:
-            HoleSizeWarning: as `complete`.
+            HoleSizeWarning, TextureWarning: as `complete`.
         """
         output = Path(output)
         images.check_writable_suffix(output)
@@ -223,7 +235,21 @@ class Completer:
             self._fill(image, hole, at_full_size)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
-        return blending.poisson(image, image, hole) if postprocess == "poisson" else image
+        return self._post_process(image, hole, postprocess, name)
+
+    def _post_process(self, image, hole, postprocess, name):
+        """Post-process a completed image, in place or not; see `complete`. Warnings begin with `name`."""
+        if postprocess == "texture":
+            image, note = texture.synthesise(image, image, hole)
+            if note:
+                warnings.warn(f"{name}{note}.", TextureWarning, stacklevel=4)
+        elif postprocess == "poisson" or self.postprocess == "poisson" and postprocess == "auto":
+            image = blending.poisson(image, image, hole)
+        elif postprocess == "auto":
+            thick = holes.thick(hole, MIN_TEXTURE_PX)
+            image, _ = texture.synthesise(image, image, thick, hole)
+            image = blending.poisson(image, image, hole & ~thick)
+        return image
 
     def _fill(self, image, hole, wanted):
         """Fill `wanted`, part of `hole`, as a pass of the whole image would; the image is changed in place.
@@ -279,6 +305,11 @@ def _trained_hole_px(metadata):
     """Read the range of hole sides in px from a model file's notes, which anybody may have written; None if unclear."""
     sides = metadata.get("hole_min_px"), metadata.get("hole_max_px")
     return sides if all(isinstance(side, int) and side > 0 for side in sides) else None
+
+
+def _usual_postprocess(metadata):
+    """What suits a model by its file's notes: networks of others, which are sharper, are blended as in the paper."""
+    return "poisson" if "source" in metadata else "texture"
 
 
 def _padded_crop(image, hole, window):

@@ -46,7 +46,7 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
     if folder:
         files.make_folder(output)  # before hours of work, not after
     with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completion.completer import Completer, HoleSizeWarning
+        from glcic_tf.completion.completer import Completer, HoleSizeWarning, TextureWarning
 
         completer = Completer.load(model, dtype)
 
@@ -58,10 +58,11 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", HoleSizeWarning)
+        warnings.simplefilter("always", TextureWarning)
         show_others = warnings.showwarning
 
         def show(message, category, *where):
-            if issubclass(category, HoleSizeWarning):
+            if issubclass(category, (HoleSizeWarning, TextureWarning)):
                 cli.say(message)
             else:
                 show_others(message, category, *where)

@@ -1,4 +1,4 @@
-"""Weights of other programs as model files of this package: what convert.py does."""
+"""Weights of other programs as model files of this package: what `glcic convert` does."""
 
 import json
 from pathlib import Path

@@ -34,6 +34,7 @@ _NUMPY_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4"
 # Instructions of pickles by what they do; unpickle names the others.
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _LITERALS |= {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+_LITERALS |= {"BINSTRING", "SHORT_BINSTRING"}  # text of Python 2, which wrote files that are still handed out
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _CONTAINERS = {"EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TAKE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}
@@ -207,6 +208,15 @@ def _tensor(storage, offset, shape, strides, *_):
     return tensor
 
 
+def _ordered_dict(pairs=()):
+    """Return a dict of the pairs; Python 3 gives none, and sets the items afterwards."""
+    proper = type(pairs) in (list, tuple) and all(type(pair) is list and len(pair) == 2 for pair in pairs)
+    require(proper, "it holds an ordered dict of something that is no pairs")
+    result = {}
+    _set(result, [part for pair in pairs for part in pair])
+    return result
+
+
 def _device(kind, index=None):
     proper = type(kind) is str and len(kind) <= 32 and (index is None or _is_size(index))
     require(proper, "it holds a device without a proper name")
@@ -235,7 +245,7 @@ _CALLS = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-    "collections.OrderedDict": lambda: {},
+    "collections.OrderedDict": _ordered_dict,
     "torch.Size": lambda sides: sides,
     "torch.device": _device,
     "_codecs.encode": _encode,

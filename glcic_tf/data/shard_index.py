@@ -108,7 +108,7 @@ def read_index(folder):
     path = storage.join(folder, INDEX)
     if not storage.exists(path):
         raise UserError(
-            f"{folder}: holds shards and no {INDEX}: glcic_tf.data.prepare has not finished; run it (or its other "
+            f"{folder}: holds shards and no {INDEX}: glcic prepare has not finished; run it (or its other "
             "parts) again until it has."
         )
     content = storage.read(path, 0, _MAX_INDEX_BYTES)

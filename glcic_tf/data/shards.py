@@ -7,7 +7,7 @@ A folder of shards holds (docs/data.md has it in full):
 - `index.bin`: where each photo is, its size, checksum and mean, in columns (`shard_index.COLUMNS`), then all names.
 - `skipped.jsonl`: which files are not in the shards, and why.
 
-`glcic_tf.data.prepare` writes them. Reading needs neither TensorFlow nor a walk through a file: the index says at which
+`glcic prepare` writes them. Reading needs neither TensorFlow nor a walk through a file: the index says at which
 byte of which shard a photo is. Index and shards come from outside: lengths are checked before anything is read, names
 of photos are labels and never paths, and a photo's checksum and size before it is decoded.
 """

@@ -30,6 +30,7 @@ import functools
 import cv2
 import numpy as np
 
+from glcic_tf.common import cli
 from glcic_tf.common.errors import first_line
 
 MIN_PX = 8
@@ -119,7 +120,7 @@ def patch_match(image, hole):
     try:
         import patchmatch  # here: the one package that no other part of the project needs
     except ImportError as error:
-        raise RuntimeError("needs the package PyPatchMatch; run: pip install -r requirements.txt") from error
+        raise RuntimeError(f"needs the package PyPatchMatch; run: {cli.install_line('evaluate')}") from error
     patchmatch.set_random_seed(_SEED)
     return patchmatch.inpaint(image, hole, patch_size=_PATCH_RADIUS_PX)
 

@@ -1,4 +1,4 @@
-"""Figures of many images in short: the mean with its 95 % bootstrap interval, and that by the size of the hole."""
+"""Figures of many images in short: means and figures of a set with 95 % bootstrap intervals, and means by hole area."""
 
 import typing
 
@@ -56,6 +56,29 @@ def mean_interval(values):
         random_state=np.random.default_rng(_SEED),
     ).confidence_interval
     return Mean(float(values.mean()), float(interval.low), float(interval.high), len(values))
+
+
+def set_interval(photos, figure):
+    """95 % interval of a figure that only a whole set of images has: the percentile bootstrap over images, seeded.
+
+    Args:
+        photos: number of images.
+        figure: function of weights [draws, photos], how often each image was drawn, to figures [draws, ...]. A draw
+            that has none is NaN, and left out.
+
+    Returns:
+        (low, high), [...] each; NaN for fewer than 2 images.
+    """
+    rng, even, found = np.random.default_rng(_SEED), np.full(photos, 1 / max(photos, 1)), []
+    at_once = max(1, _DRAWN_AT_ONCE // max(photos, 1))
+    for begin in range(0, RESAMPLES, at_once):
+        found.append(figure(rng.multinomial(photos, even, min(at_once, RESAMPLES - begin))))
+    found = np.concatenate(found)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (
+        np.nanquantile(found, (tail, 1 - tail), axis=0) if photos > 1 else np.full((2, *found.shape[1:]), np.nan)
+    )
+    return low, high
 
 
 def area_bin(share):

@@ -1,8 +1,10 @@
 """Compare networks and baselines on a folder of photos: measures, and writes the report."""
 
+import collections
 import os
 import platform
 import time
+import typing
 from importlib import metadata
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.common.process_pool import process_pool
 from glcic_tf.data import sources
-from glcic_tf.evaluation import baselines, fid, metrics, protocols, report
+from glcic_tf.evaluation import appearance, baselines, metrics, protocols, report
 from glcic_tf.evaluation.measurements import Measurements
 from glcic_tf.evaluation.methods import check as check_methods
 from glcic_tf.evaluation.methods import load as load_methods
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
+_AHEAD = 8  # tasks per process that are given out ahead; bounds the memory that results take until they are looked at
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _OWN_PICTURES = ("original", "masked")  # in the gallery, beside those of the methods
 _VERSIONS = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless", "scikit-image", "PyPatchMatch")
@@ -37,6 +40,7 @@ def evaluate(
     workers=0,
     gallery=48,
     limit=None,
+    lpips_weights=None,
     fid_weights=None,
     overwrite=False,
 ):
@@ -48,16 +52,16 @@ def evaluate(
         protocol: a protocols.Protocol.
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
-        postprocess: names in completer.POSTPROCESSES; each model is measured with each (SavedModels without).
+        postprocess: names in postprocesses.POSTPROCESSES; each model is measured with each (SavedModels without).
         scale: of `Completer.complete`, for the models (SavedModels have 1).
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.
-        fid_weights: measure FID too, with these weights of InceptionV3, see `fid.load_network`; None: do not.
+        lpips_weights, fid_weights: measure LPIPS or FID too, see `appearance.load_networks`; None: do not.
         overwrite: replace a report that is there.
 
     Returns:
-        {method: {metric: summary.Mean}}, models first.
+        {method: {metric: bootstrap.Mean}}, models first.
 
     Raises:
         UserError: nothing can be measured, or a flag names what is not there.
@@ -71,9 +75,10 @@ def evaluate(
         networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
         kept = {job.name for job in sources.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
         with cli.quiet_start():
-            measurements = Measurements(fid.load_network(fid_weights) if fid_weights else None)
+            looks, missing = appearance.load_networks(lpips_weights, fid_weights)
+        measurements = Measurements(looks)
         workers = workers or os.cpu_count()
-        _measure_all(measurements, jobs, networks, methods, workers, kept, bool(fid_weights))
+        _measure_all(measurements, jobs, networks, methods, workers, kept)
         names = [*networks, *methods]
         rows, problems = measurements.rows(names), measurements.problems()
         if not rows:
@@ -81,7 +86,8 @@ def evaluate(
         for line in problems:
             cli.say(line)
         means = {name: measurements.means(name) for name in names}
-        notes = [*measurements.notes(protocol.size), *notes, *_circumstances(networks, methods, scale, workers)]
+        notes = [*measurements.notes(protocol.size), *missing, *notes]
+        notes += _circumstances(networks, methods, scale, workers)
         pictures, extremes = measurements.gallery(names[0], gallery)
         report.write(
             temporary,
@@ -127,20 +133,19 @@ def _circumstances(networks, methods, scale, workers):
     return notes
 
 
-def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixels):
+def _measure_all(measurements, jobs, networks, methods, workers, kept):
     """Measure networks first, alone, so that their times mean something, then the baselines in processes."""
     tasks = [(job, method) for job in jobs for method in methods]
     with tqdm(total=len(jobs) * bool(networks) + len(tasks), unit="step", disable=None, leave=False) as bar:
         if networks:
             measure(jobs[0], networks, False)  # traces the graphs, which would count as the first photo's time
             for job in jobs:
-                measurements.add(job.name, measure(job, networks, job.name in kept, with_pixels))
+                measurements.add(job.name, measure(job, networks, job.name in kept))
                 bar.update()
         if not methods:
             return
         with process_pool(workers) as pool:
-            waiting = [pool.schedule(measure, (job, [method], job.name in kept, with_pixels)) for job, method in tasks]
-            for (job, method), future in zip(tasks, waiting, strict=True):
+            for job, method, future in _scheduled(pool, tasks, kept, workers * _AHEAD):
                 try:
                     measurements.add(job.name, future.result())
                 except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
@@ -148,17 +153,45 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept, with_pixe
                 bar.update()
 
 
-def measure(job, methods, with_pictures, with_pixels=False):
+def _scheduled(pool, tasks, kept, ahead):
+    """Yield (job, method, future) of each task, in order, while so many of those behind it are worked on."""
+    waiting = collections.deque()
+    for job, method in tasks:
+        waiting.append((job, method, pool.schedule(measure, (job, [method], job.name in kept))))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+class Measured(typing.NamedTuple):
+    """What methods made of one photo.
+
+    Attributes:
+        hole: [size, size] bool.
+        found: {method: {metric: float}}, those of metrics.all_metrics and seconds.
+        failed: [(path, message)] of methods that failed.
+        images: {method: [size, size, 3] uint8}, and "original".
+        pictures: {method: bytes of a JPEG}, "original" and "masked"; empty unless asked for.
+    """
+
+    hole: np.ndarray
+    found: dict
+    failed: list
+    images: dict
+    pictures: dict
+
+
+def measure(job, methods, with_pictures):
     """Measure methods on one photo.
 
     Args:
         job: a protocols.Job.
         methods: names in baselines.METHODS, or dict of name -> function.
-        with_pictures, with_pixels: whether to return JPEGs, and the completed images themselves.
+        with_pictures: whether to return JPEGs too.
 
     Returns:
-        (area, {method: metrics and seconds}, [(path, message) of methods that failed], {name: JPEG},
-        {name: uint8 array}); None if the photo is smaller than the crop; a message if it or its mask cannot be used.
+        `Measured`; None if the photo is smaller than the crop; a message if it or its mask cannot be used.
     """
     methods = methods if isinstance(methods, dict) else {name: baselines.METHODS[name] for name in methods}
     try:
@@ -169,7 +202,7 @@ def measure(job, methods, with_pictures, with_pixels=False):
         return None
     original, hole = sample
     masked = np.where(hole[..., None], 0, original).astype(np.uint8)  # no method sees what stood there
-    found, failed, pictures, pixels = {}, [], {}, {"original": original} if with_pixels else {}
+    found, failed, pictures, completions = {}, [], {}, {"original": original}
     if with_pictures:
         white = np.where(hole[..., None], 255, original).astype(np.uint8)
         pictures = {"original": _jpeg(original), "masked": _jpeg(white)}
@@ -184,9 +217,8 @@ def measure(job, methods, with_pictures, with_pixels=False):
         found[name] = metrics.all_metrics(original, completed, hole) | {"seconds": seconds}
         if with_pictures:
             pictures[name] = _jpeg(completed)
-        if with_pixels:
-            pixels[name] = completed
-    return float(hole.mean()), found, failed, pictures, pixels
+        completions[name] = completed
+    return Measured(hole, found, failed, completions, pictures)
 
 
 def _jpeg(image):

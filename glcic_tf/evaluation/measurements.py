@@ -3,7 +3,8 @@
 import collections
 
 from glcic_tf.data import sources
-from glcic_tf.evaluation import bootstrap, fid, metrics, report
+from glcic_tf.evaluation import bootstrap, metrics
+from glcic_tf.evaluation.appearance import Appearance
 
 _EXTREMES = 6  # best and worst cases in the gallery, each
 
@@ -18,9 +19,9 @@ class Measurements:
         skipped: messages about photos that cannot be used.
     """
 
-    def __init__(self, inception=None):
-        """Start with nothing. `inception`: network for FID, see `fid.load_network`; None: no FID."""
-        self._inception, self._features = inception, {}
+    def __init__(self, networks=None):
+        """Start with nothing. `networks`: of `appearance.load_networks`; None: what needs one is not measured."""
+        self._appearance = Appearance(networks or {})
         self.found, self.areas, self._pictures = collections.defaultdict(dict), {}, collections.defaultdict(dict)
         self.too_small, self.skipped, self._seen = 0, [], set()
         self._failed = {}  # {message: files}
@@ -36,15 +37,11 @@ class Measurements:
         if measured is None:
             self.too_small += first
             return
-        area, found, failed, pictures, pixels = measured
-        for method, image in pixels.items():
-            if method != "original" or first:
-                statistics = self._features.setdefault(method, fid.Statistics(self._inception.output_shape[-1]))
-                statistics.add(fid.features(image[None], self._inception))
-        self.areas[name] = area
-        self.found[name] |= found
-        self._pictures[name] |= pictures
-        for path, message in failed:
+        self.areas[name] = float(measured.hole.mean())
+        seen = self._appearance.add(name, measured.hole, measured.images)
+        self.found[name] |= {method: seen[method] | found for method, found in measured.found.items()}
+        self._pictures[name] |= measured.pictures
+        for path, message in measured.failed:
             self.add_failure(path, message)
 
     def add_failure(self, path, message):
@@ -75,7 +72,7 @@ class Measurements:
         capped = sum(found["psnr_hole"] >= metrics.PSNR_CAP_DB for by in self.found.values() for found in by.values())
         if capped:
             notes.append(f"Perfect: {_count(capped, 'completion')}, whose PSNR counts as {metrics.PSNR_CAP_DB:g} dB.")
-        return notes
+        return [*notes, *self._appearance.notes()]
 
     def rows(self, methods):
         """Rows of the table: by photo, then in the order of the methods."""
@@ -87,41 +84,44 @@ class Measurements:
         ]
 
     def means(self, method):
-        """Means of a method's metrics and seconds with their intervals, {metric: summary.Mean}, and FID if asked for.
+        """A method's figures with their intervals, {metric: bootstrap.Mean}, in the order of metrics.METRICS.
 
         All are NaN, of 0 photos, for a method that failed on every one.
         """
         rows = self._rows_of(method)
-        means = {
-            metric: bootstrap.mean_interval([row[metric] for row in rows]) for metric in (*report.METRICS, "seconds")
-        }
-        if method in self._features and self._features[method].n > 1:
-            distance = fid.distance(self._features["original"], self._features[method])
-            means["fid"] = bootstrap.Mean(distance, float("nan"), float("nan"), self._features[method].n)
-        return means
+        means = {metric: bootstrap.mean_interval([row[metric] for row in rows]) for metric in self._photo_metrics()}
+        means |= self._appearance.means(method)
+        return {metric: means[metric] for metric in metrics.METRICS if metric in means}
 
     def by_area(self, method):
-        """PSNR in the hole by bins of hole area, {bin: summary.Mean}."""
+        """PSNR in the hole by bins of hole area, {bin: bootstrap.Mean}."""
         rows = self._rows_of(method)
         return bootstrap.by_area([self.areas[row["image"]] for row in rows], [row["psnr_hole"] for row in rows])
 
     def _rows_of(self, method):
         return self.rows([method])
 
+    def _photo_metrics(self):
+        """Names of the metrics that each photo has, in the order of metrics.METRICS."""
+        found = {metric for by_method in self.found.values() for figures in by_method.values() for metric in figures}
+        return [metric for metric in metrics.METRICS if metric in found]
+
     def gallery(self, method, count):
-        """Pictures to show: the best and worst cases of a method by PSNR in the hole, and others evenly spread.
+        """Pictures to show: the best and worst cases of a method by the first metric, and others evenly spread.
 
         Returns:
-            ({photo: {"original" | "masked" | method: JPEG}}, {"method": method, "best": photos, "worst": photos}).
+            ({photo: {"original" | "masked" | method: JPEG}}, {"method": method, "metric": the metric, "best": photos,
+            "worst": photos}).
         """
+        metric = self._photo_metrics()[0]
         names = sorted(name for name, shown in self._pictures.items() if shown)
         ranked = [name for name in names if method in self.found[name]]
-        ranked.sort(key=lambda name: self.found[name][method]["psnr_hole"], reverse=True)
+        ranked.sort(key=lambda name: metrics.badness(metric, self.found[name][method][metric]))
         extremes = min(_EXTREMES, count // 4)
         best, worst = ranked[:extremes], ranked[extremes:][::-1][:extremes]
         rest = [name for name in names if name not in {*best, *worst}]
         shown = {*best, *worst, *sources.spread(rest, max(0, count - len(best) - len(worst)))}
-        extremes = {"method": method, "best": best, "worst": worst}
+        extremes = {"method": method, "metric": metric, "best": best, "worst": worst}
         return {name: self._pictures[name] for name in sorted(shown)}, extremes
 
 

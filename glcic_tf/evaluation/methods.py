@@ -39,13 +39,13 @@ def load(models, postprocess=("none",), scale=1, taken=()):
     Args:
         models: `.keras` files and SavedModel folders; None is the package's weights. One that is named twice counts
             once.
-        postprocess: names in completer.POSTPROCESSES; each `.keras` file is a method with each of them.
+        postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file is a method with each of them.
         scale: of `Completer.complete`, for the `.keras` files.
         taken: names that no method may get, beside those of the baselines.
 
     Returns:
-        dict of name -> function. Names are those of the files, with the whole path where that is taken, and with
-        "+poisson" if post-processed. Functions raise RuntimeError, with the name, if the network fails on an image.
+        dict of name -> function. Names are those of the files, with the whole path where that is taken, and with "+"
+        and the post-process, if there is one. Functions raise RuntimeError, with the name, if the network fails.
 
     Raises:
         UserError: a model is missing or cannot be used.
@@ -99,11 +99,13 @@ def _method(name, complete):
 
 
 def _completion(completer, scale, postprocess):
-    from glcic_tf.completion.completer import HoleSizeWarning
+    from glcic_tf.completion.completer import HoleSizeWarning, TextureWarning
 
     def complete(image, hole):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HoleSizeWarning)  # the protocol's holes are what they are
+            # The protocol's holes are what they are.
+            warnings.simplefilter("ignore", HoleSizeWarning)
+            warnings.simplefilter("ignore", TextureWarning)
             return completer.complete(image, hole, scale=scale, postprocess=postprocess)
 
     return complete
@@ -114,7 +116,7 @@ def _saved_model(path):
 
     def refuse(reason, error=None):
         raise UserError(
-            f"--models={path}: is no SavedModel of a completion network ({reason}); export.py makes one."
+            f"--models={path}: is no SavedModel of a completion network ({reason}); `glcic export` makes one."
         ) from error
 
     try:

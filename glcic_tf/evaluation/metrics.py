@@ -1,13 +1,75 @@
 """How close a completion is to the original, how visible the hole's border and how sharp its inside is.
 
-l1 and PSNR in the hole, PSNR and SSIM over the whole composite; seam and sharpness as ratios to the original.
+l1 and PSNR in the hole, PSNR and SSIM over the whole composite; seam and sharpness as ratios to the original. And the
+table of all metrics, these and those of `appearance`.
 
 All functions take 8-bit or floating-point photos of one size: `original` and `completed` [height, width, 3], uint8 in
 [0, 255] or float in [0, 1], each by its own dtype. `mask` is [height, width], non-zero = hole.
 """
 
+import math
+import typing
+
 import numpy as np
 from skimage.metrics import structural_similarity
+
+
+class Metric(typing.NamedTuple):
+    """What tables, figures and pages say of a metric.
+
+    Attributes:
+        label: heading, with the unit.
+        goal: what is good: "low", "high" or "one", the original's; None for none of these.
+        decimals: of a mean; None: two significant digits.
+        rewards: what makes for a good value, in a line.
+        of_set: the metric is of all photos together; no photo has one of its own.
+    """
+
+    label: str
+    goal: str | None
+    decimals: int | None
+    rewards: str
+    of_set: bool = False
+
+
+_GRID = "no regular pattern in the hole: the spectrum's peak at this period over its neighbours; photos have about 1"
+# In the order of the tables. The first that was measured ranks the cases of a gallery.
+METRICS = {
+    "perceptual": Metric(
+        "perceptual distance",
+        "low",
+        3,
+        "content and texture of the right kind: features of EfficientNet-Lite0 around the hole, against the original's",
+    ),
+    "kid": Metric(
+        "kid x 1000",
+        "low",
+        1,
+        "holes that look like photos, whatever stood there: the same features, all completions against all originals",
+        of_set=True,
+    ),
+    "lpips": Metric("LPIPS", "low", 4, "as perceptual distance, over the composite, as published: VGG16, version 0.1"),
+    "l1": Metric("l1 in the hole x 100", "low", 2, "the right colours on average: a blur where the content is unsure"),
+    "psnr_hole": Metric("PSNR in the hole, dB", "high", 2, "the same, and a blur even more"),
+    "seam": Metric(
+        "seam (original: 1)", "one", 3, "a border that does not show: the step of colour across it, over the original's"
+    ),
+    "sharpness": Metric(
+        "sharpness (original: 1)",
+        "one",
+        3,
+        "as much detail as there was, right or wrong: the squared gradient inside the hole, over the original's",
+    ),
+    "grid2": Metric("grid, 2 px (photos: 1)", "one", 2, _GRID, of_set=True),
+    "grid4": Metric("grid, 4 px (photos: 1)", "one", 2, _GRID, of_set=True),
+    "grid8": Metric("grid, 8 px (photos: 1)", "one", 2, _GRID, of_set=True),
+    "psnr": Metric("PSNR, dB", "high", 2, "as PSNR in the hole, and small holes: over the composite"),
+    "ssim": Metric("SSIM", "high", 3, "local contrast in the right places, and small holes: over the composite"),
+    "fid": Metric(
+        "FID (Keras's InceptionV3)", "low", 2, "as kid, over the composites, with a bias for few photos", of_set=True
+    ),
+    "seconds": Metric("seconds per photo", None, None, "speed, on this machine"),
+}
 
 SSIM_WINDOW_PX = 11  # of Wang et al. 2004, who introduced SSIM; sigma 1.5 cuts the Gaussian there
 SSIM_SIGMA_PX = 1.5
@@ -145,6 +207,12 @@ def all_metrics(original, completed, mask):
         "seam": seam(original, completed, mask),
         "sharpness": sharpness(original, completed, mask),
     }
+
+
+def badness(metric, value):
+    """What is low for a good value of a metric of METRICS that has a goal; the report's script does the same."""
+    goal = METRICS[metric].goal
+    return abs(math.log(max(value, 1e-9))) if goal == "one" else value if goal == "low" else -value
 
 
 def _as_unit_range(original, completed):

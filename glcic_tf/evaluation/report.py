@@ -12,33 +12,13 @@ import jinja2
 import matplotlib
 import numpy as np
 
+from glcic_tf.evaluation.metrics import METRICS, badness
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of its backend)
 from matplotlib.colors import to_hex  # noqa: E402
 from matplotlib.ticker import LogLocator  # noqa: E402
 
-COLUMNS = ("image", "method", "l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds")
-METRICS = COLUMNS[2:-1]
-LABELS = {
-    "l1": "l1 in the hole x 100",
-    "psnr_hole": "PSNR in the hole, dB",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "seam": "seam (original: 1)",
-    "sharpness": "sharpness (original: 1)",
-    "fid": "FID (Keras's InceptionV3)",
-    "seconds": "seconds per photo",
-}
-_GOALS = {
-    "l1": "low",
-    "psnr_hole": "high",
-    "psnr": "high",
-    "ssim": "high",
-    "seam": "one",
-    "sharpness": "one",
-    "fid": "low",
-}
-_DECIMALS = {"ssim": 3, "seam": 3, "sharpness": 3}  # of the others 2, but for the seconds
 _FIGURES = ("box_plots.png", "psnr_by_area.png")
 MEMBERS = {"index.html", "metrics.json", "metrics.csv", *_FIGURES}
 _FLOOR = 1e-3  # where ratios under it, 0 too, are drawn: a logarithmic axis has no 0
@@ -55,48 +35,50 @@ def write(folder, title, notes, problems, rows, summary, by_area, areas, picture
         title: what was compared on what.
         notes: list of lines below it: protocol, how many photos, versions.
         problems: list of lines: photos that were skipped and completions that failed, and why.
-        rows: list of dicts with the keys of COLUMNS, in their order.
+        rows: list of dicts with the keys image, method and those in METRICS that were measured of each photo.
         summary: {method: {metric: {"mean", "low", "high", "n"}}}, the methods in the order of the table. One that
             failed on every photo has n = 0 and NaN.
         by_area: {method: {bin of hole area: {"mean", "low", "high", "n"}}} of PSNR in the hole.
         areas: {image: share of the crop that is hole}.
         pictures: {image: {"original" | "masked" | method: bytes of a JPEG}}, those to show.
-        extremes: {"best": [images], "worst": [images], "method": whose best and worst cases they are}, best and worst
-            first; those without pictures are passed over.
+        extremes: {"best": [images], "worst": [images], "method": whose best and worst cases they are, "metric": by
+            what}, best and worst first; those without pictures are passed over.
     """
     folder = Path(folder)
+    measured = [name for name in METRICS if any(name in values for values in summary.values())]
+    of_photos = [name for name in measured if not METRICS[name].of_set]
+    columns = ["image", "method", *of_photos]
     # backslashreplace: Linux allows file names that are no text in UTF-8.
     with open(folder / "metrics.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _shortened(row[name]) for name in COLUMNS} for row in rows)
+        writer.writerows({name: _shortened(row[name]) for name in columns} for row in rows)
     content = {"title": title, "notes": notes, "problems": problems, "methods": summary, "psnr_hole_by_area": by_area}
     (folder / "metrics.json").write_text(json.dumps(_without_nan(content), indent=1) + "\n", encoding="utf-8")
     counts = {method: max(figure["n"] for figure in values.values()) for method, values in summary.items()}
     colours = _colours([method for method in summary if counts[method]])
     with _drawing():
-        _box_plots(folder / _FIGURES[0], rows, colours)
+        compared = [name for name in of_photos if METRICS[name].goal]
+        _box_plots(folder / _FIGURES[0], rows, colours, compared)
         _psnr_by_area(folder / _FIGURES[1], rows, colours, areas)
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     )
-    metrics = [*METRICS, *(["fid"] if any("fid" in values for values in summary.values()) else []), "seconds"]
     page = template.render(
         title=title,
         notes=notes,
         problems=problems,
-        table=_table(summary, metrics),
+        table=_table(summary, measured),
         counts=counts,
         colours=colours,
         by_area={method: bins for method, bins in by_area.items() if bins},
         bins=sorted({name for bins in by_area.values() for name in bins}),
-        metrics=metrics,
-        labels=LABELS,
-        goals=_GOALS,
+        metrics={name: METRICS[name] for name in measured},
+        compared=compared,
         floor=_FLOOR,
         figures={name: _data_url((folder / name).read_bytes(), "png") for name in _FIGURES},
         areas_differ=len(set(areas.values())) > 1,
-        cards=_cards(rows, list(colours), areas, pictures, extremes),
+        cards=_cards(rows, list(colours), compared, areas, pictures, extremes),
         hero=_hero(pictures, extremes),
         extremes=extremes,
     )
@@ -115,8 +97,8 @@ def _table(summary, metrics):
             if math.isnan(mean):
                 cells.append(None)
                 continue
-            decimals = _DECIMALS.get(metric, 2)
-            if metric == "seconds":  # two significant digits of the mean
+            decimals = METRICS[metric].decimals
+            if decimals is None:  # two significant digits of the mean
                 decimals = 1 - int(f"{mean:.1e}".split("e")[1])
             interval = None if math.isnan(low) else f"{_rounded(low, decimals)} – {_rounded(high, decimals)}"
             is_best = method in best.get(metric, ())
@@ -125,32 +107,26 @@ def _table(summary, metrics):
 
 
 def _rounded(value, decimals):
-    return f"{round(value, decimals):.{max(decimals, 0)}f}"
+    return f"{round(value, decimals) + 0.0:.{max(decimals, 0)}f}"  # + 0.0: no "-0.0"
 
 
 def _best(summary):
     """Which methods are the best of each metric, among those that completed the most photos: {metric: methods}."""
     best = {}
-    for metric in _GOALS:
+    for metric in (name for name, metric in METRICS.items() if metric.goal):
         found = {method: values[metric] for method, values in summary.items() if metric in values}
         found = {method: figure for method, figure in found.items() if math.isfinite(figure["mean"])}
         if len(found) < 2:
             continue
         most = max(figure["n"] for figure in found.values())
-        scores = {method: _badness(metric, figure["mean"]) for method, figure in found.items() if figure["n"] == most}
+        scores = {method: badness(metric, figure["mean"]) for method, figure in found.items() if figure["n"] == most}
         best[metric] = {method for method, score in scores.items() if score == min(scores.values())}
     return best
 
 
-def _badness(metric, value):
-    """What is low for a good value; the page's script does the same."""
-    goal = _GOALS[metric]
-    return abs(math.log(max(value, 1e-9))) if goal == "one" else value if goal == "low" else -value
-
-
-def _cards(rows, methods, areas, pictures, extremes):
+def _cards(rows, methods, metrics, areas, pictures, extremes):
     """The photos of the gallery, each with a place for every method, so that they stand in columns."""
-    values = {(row["image"], row["method"]): {m: _number(row[m]) for m in METRICS} for row in rows}
+    values = {(row["image"], row["method"]): {m: _number(row[m]) for m in metrics} for row in rows}
     return [
         {
             "image": image,
@@ -193,13 +169,17 @@ def _label(method):
     return text if len(text) <= _LABEL_LENGTH else "…" + text[1 - _LABEL_LENGTH :]
 
 
-def _box_plots(path, rows, colours):
+def _box_plots(path, rows, colours, metrics):
     labels = [_label(method) for method in colours]
     longest = max(map(len, labels), default=0)
-    size = (max(11, 4 + 1.2 * len(colours)), 8 + 0.12 * max(0, longest - 16))  # labels take no height from the plots
-    figure, axes = plt.subplots(2, 3, figsize=size, layout="constrained")
-    for axis, metric in zip(axes.flat, METRICS, strict=True):
-        ratio = _GOALS[metric] == "one"
+    across = -(-len(metrics) // 2)
+    width = max(11, 4 + 1.2 * len(colours)) * across / 3
+    size = (width, 8 + 0.12 * max(0, longest - 16))  # labels take no height from the plots
+    figure, axes = plt.subplots(2, across, figsize=size, layout="constrained")
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        ratio = METRICS[metric].goal == "one"
         values = [[r[metric] for r in rows if r["method"] == m and math.isfinite(r[metric])] for m in colours]
         if ratio:
             values = [[max(value, _FLOOR) for value in some] for some in values]
@@ -223,7 +203,7 @@ def _box_plots(path, rows, colours):
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,), numticks=20))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("")
-        axis.set_title(LABELS[metric])
+        axis.set_title(METRICS[metric].label)
         plt.setp(axis.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
         axis.grid(axis="y", alpha=0.3)
     _save(figure, path)
@@ -241,7 +221,7 @@ def _psnr_by_area(path, rows, colours, areas):
         marker = _MARKERS[i % len(_MARKERS)]
         handles += axis.plot(100 * means[:, 0], means[:, 1], "-", color=colour, marker=marker, markersize=5)
     axis.set_xlabel(f"hole, % of the crop (means of {groups} groups of photos)")
-    axis.set_ylabel(LABELS["psnr_hole"])
+    axis.set_ylabel(METRICS["psnr_hole"].label)
     axis.grid(alpha=0.3)
     # Labels are set afterwards: a legend leaves out those that start with "_".
     legend = axis.legend(handles, ["method"] * len(handles), loc="center left", bbox_to_anchor=(1.01, 0.5))

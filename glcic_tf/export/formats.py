@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from glcic_tf.common import files
+from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
 from glcic_tf.networks import folding, model_file
 
@@ -30,7 +30,9 @@ def optional_package(name, package, format):
         return importlib.import_module(name)
     except ImportError as error:
         reason = "is not installed" if error.name == name.split(".")[0] else f"cannot be imported ({error})"
-        raise UserError(f"--format={format}: the package {package} {reason}; pip install {package}") from error
+        raise UserError(
+            f"--format={format}: the package {package} {reason}; run: {cli.install_line('export')}"
+        ) from error
 
 
 def check_dtype(dtype, dtypes, format):

@@ -110,6 +110,15 @@ def thickness(hole, box):
     return 2 * round(float(cv2.distanceTransform(hole[inside].astype(np.uint8), cv2.DIST_C, 3).max()))
 
 
+def thick(hole, least_px):
+    """Keep of a hole the groups (see `groups`) that are at least so thick: bool [height, width]."""
+    kept = np.zeros_like(hole)
+    for box, own in groups(hole):
+        if thickness(hole, box) >= least_px:
+            kept[box[0] : box[2], box[1] : box[3]] |= own
+    return kept
+
+
 def groups(hole):
     """Divide a hole into groups of parts near each other.
 

@@ -35,7 +35,7 @@ def load(path):
     arguments = model_file.read_metadata(path).get(_ARGUMENTS)
 
     def refuse(reason):
-        return UserError(f"{path}: holds no discriminator: {reason}; give a file that convert.py wrote of one.")
+        return UserError(f"{path}: holds no discriminator: {reason}; give a file that `glcic convert` wrote of one.")
 
     if not isinstance(arguments, dict) or set(arguments) != _EXPECTED:
         raise refuse("its notes do not describe one")

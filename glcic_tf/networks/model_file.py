@@ -15,6 +15,7 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks import DEFAULT_MODEL, PACKAGE
 from glcic_tf.networks.batch_norm import as_keras_own
 
 MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
@@ -71,7 +72,7 @@ def load(path):
     """Load a completion network from a `.keras` file that anybody may have made; no code in it is run.
 
     Args:
-        path: file that `save`, or plain Keras, wrote.
+        path: file that `save`, or plain Keras, wrote; "package": the one of this package.
 
     Returns:
         Model with inputs `image` [batch, height, width, 3] and `mask` [batch, height, width, 1], output
@@ -81,6 +82,7 @@ def load(path):
         UserError: the file is missing, no `.keras` file, too large, broken, holds a layer that is not on the list of
             standard layers, or another kind of network.
     """
+    path = DEFAULT_MODEL if path == PACKAGE else path
     try:
         _check(path)
         try:
@@ -282,4 +284,6 @@ def _spell(shapes):
 
 
 def _user_error(path, refused):
-    return UserError(f"{path}: is no model file: {refused}; give a .keras file that train.py or convert.py wrote.")
+    return UserError(
+        f"{path}: is no model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
+    )

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glcic_tf.apps.portable import __main__ as command
+from glcic_tf.__main__ import main
 from glcic_tf.apps.portable import bundle as bundle_module
 from glcic_tf.apps.portable import feed, pjrt, state_files
 from glcic_tf.data import sources
@@ -153,7 +154,11 @@ def own(bundle, tmp_path):
 
 def train(bundle, photos, output, *flags):
     """Run the command in this process: its exit code."""
-    return command._run([f"--bundle={bundle}", f"--data_dir={photos}", f"--output={output}", *flags])
+    argv = ["glcic", "portable", "run", f"--bundle={bundle}", f"--data_dir={photos}", f"--output={output}", *flags]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", argv)
+        main()
+    return ended.value.code or 0
 
 
 def fails(capsys, message, bundle, photos, output, *flags):
@@ -161,7 +166,7 @@ def fails(capsys, message, bundle, photos, output, *flags):
     capsys.readouterr()
     assert train(bundle, photos, output, *flags) == 1
     out, err = capsys.readouterr()
-    said = [line for line in err.splitlines() if line.startswith("portable run: ")]
+    said = [line for line in err.splitlines() if line.startswith("glcic portable run: ")]
     assert out == "" and len(said) == 1 and err.splitlines()[-1] == said[0], err
     assert message in said[0], said[0]
     return err

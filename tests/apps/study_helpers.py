@@ -29,7 +29,7 @@ def make_photos(folder, count, size=(40, 36)):
 @contextlib.contextmanager
 def serving(study, *flags):
     """A server process on a free port; it is killed at the end, as by a power cut."""
-    command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={study}", "--port=0", *flags]
+    command = [sys.executable, "-m", "glcic_tf", "study", "serve", f"--study={study}", "--port=0", *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()

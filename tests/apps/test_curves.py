@@ -75,9 +75,9 @@ def test_picture_is_the_same_every_time(tmp_path, axis):
     ("spoil", "message"),
     [
         (lambda run: (run / "stats.jsonl").unlink(), "stats.jsonl: No such file"),
-        (lambda run: (run / "config.json").write_text("{"), "is not as train.py writes it"),
-        (lambda run: (run / "config.json").write_text("[]"), "is not as train.py writes it"),
-        (lambda run: (run / "stats.jsonl").write_bytes(b"\xff\xfe"), "is not as train.py writes it"),
+        (lambda run: (run / "config.json").write_text("{"), "is not as `glcic train` writes it"),
+        (lambda run: (run / "config.json").write_text("[]"), "is not as `glcic train` writes it"),
+        (lambda run: (run / "stats.jsonl").write_bytes(b"\xff\xfe"), "is not as `glcic train` writes it"),
         (
             lambda run: (run / "stats.jsonl").write_text('{"step": 1, "stage": "third", "images_per_second": 1}'),
             "is not",
@@ -95,7 +95,7 @@ def test_what_is_no_run(tmp_path, spoil, message):
 
 def test_from_the_command_line(tmp_path):
     run = make_run(tmp_path / "run", record(1, completion_loss=1.0, images_per_second=1.0))
-    command = [sys.executable, "-m", "glcic_tf.apps.curves", f"--runs={run},{run}"]
+    command = [sys.executable, "-m", "glcic_tf", "curves", f"--runs={run},{run}"]
     root = Path(curves.__file__).parents[2]
     done = subprocess.run([*command, f"--output={tmp_path / 'a.svg'}"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

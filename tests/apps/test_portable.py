@@ -35,7 +35,7 @@ MEAN_PIXEL = (0.4, 0.5, 0.6)
 
 # Two kinds of optimiser, a loss and a learning rate that change from step to step, and crops that may be mirrored.
 CONFIG = f"""
-from configs import default, tiny
+from glcic_tf.configs import default, tiny
 
 
 def get_config():
@@ -58,7 +58,7 @@ def get_config():
 # Runs the module with imports of all that only train.py needs forbidden.
 ALONE = """
 import runpy, sys
-FORBIDDEN = {"tensorflow", "keras", "absl", "ml_collections", "tqdm", "tensorboard", "skimage"}
+FORBIDDEN = {"tensorflow", "keras", "ml_collections", "tqdm", "tensorboard", "skimage"}
 
 class Forbid:
     def find_spec(self, name, path=None, target=None):
@@ -66,7 +66,7 @@ class Forbid:
             raise AssertionError(f"{name} was imported")
 
 sys.meta_path.insert(0, Forbid())
-runpy.run_module("glcic_tf.apps.portable", run_name="__main__")
+runpy.run_module("glcic_tf", run_name="__main__")
 """
 
 
@@ -114,7 +114,8 @@ def bundle(tmp_path_factory, photos, config_path):
         command = [
             sys.executable,
             "-m",
-            "glcic_tf.apps.portable",
+            "glcic_tf",
+            "portable",
             "export",
             "--config",
             config_path,
@@ -362,7 +363,7 @@ def checksum(path):
 state_files._checksum = checksum
 """
     script, *imports = ALONE.rsplit("\n", 2)
-    command = [sys.executable, "-c", "\n".join([script, killer, *imports]), "run", "--bundle", bundle]
+    command = [sys.executable, "-c", "\n".join([script, killer, *imports]), "portable", "run", "--bundle", bundle]
     command += ["--data_dir", photos, "--output", output, *flags]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in result.stderr, result.stderr
@@ -422,7 +423,7 @@ def test_import_and_export_lose_nothing_and_train_py_goes_on(bundle, config, pho
     out, imported, again = (tmp_path / name for name in ("out", "imported", "again"))
     assert not train(bundle, photos, out, steps=STEPS + 17)
     arrays, _ = newest(out)
-    command = [sys.executable, "-m", "glcic_tf.apps.portable", "import", f"--state={out}", f"--workdir={imported}"]
+    command = [sys.executable, "-m", "glcic_tf", "portable", "import", f"--state={out}", f"--workdir={imported}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and result.stdout == f"{imported}: is at step {STEPS + 17}\n", result.stderr
     stored, meta = checkpoint(imported)

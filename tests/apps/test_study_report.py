@@ -166,9 +166,7 @@ def test_report_of_no_study_leaves_nothing(tmp_path):
 
 
 def command(*args):
-    return subprocess.run(
-        [sys.executable, "-m", "glcic_tf.apps.study", *args], cwd=ROOT, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-m", "glcic_tf", "study", *args], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_commands_from_photos_to_page(tmp_path):
@@ -186,11 +184,9 @@ def test_commands_from_photos_to_page(tmp_path):
 
 def test_wrong_commands_are_one_line_each(tmp_path):
     for args, expected in (
-        ((), "study: expected prepare, serve, report, found None"),
-        (("show",), "study: expected prepare, serve, report, found show"),
-        (("report", f"--study={tmp_path}"), "study report: missing: --output"),
-        (("serve", f"--study={tmp_path}"), f"study serve: --study={tmp_path}: holds no study.json"),
-        (("serve", f"--study={tmp_path}", "--port=70000"), "study serve: "),
+        (("report", f"--study={tmp_path}"), "glcic study report: missing: --output"),
+        (("serve", f"--study={tmp_path}"), f"glcic study serve: --study={tmp_path}: holds no study.json"),
+        (("serve", f"--study={tmp_path}", "--port=70000"), "glcic study serve: "),
     ):
         done = command(*args)
         assert done.returncode in (1, 2) and done.stdout == ""

@@ -275,10 +275,10 @@ def test_no_study_and_bad_addresses_are_one_line_each(study, tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"--host=127.0.0.1, --port={port}: cannot be listened on \(Address"):
             study_server.serve(folder, port=port)
-        command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={folder}", f"--port={port}"]
+        command = [sys.executable, "-m", "glcic_tf", "study", "serve", f"--study={folder}", f"--port={port}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("study serve: --host") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("glcic study serve: --host") and done.stderr.count("\n") == 1
     for host in ("no.such.host.invalid", "x" * 100, "192.0.2.1"):
         with pytest.raises(UserError, match="cannot be listened on"):
             study_server.serve(folder, host, 0)
@@ -286,7 +286,7 @@ def test_no_study_and_bad_addresses_are_one_line_each(study, tmp_path):
 
 def test_ctrl_c_is_how_it_ends(study):
     folder, _ = study
-    command = [sys.executable, "-m", "glcic_tf.apps.study", "serve", f"--study={folder}", "--port=0"]
+    command = [sys.executable, "-m", "glcic_tf", "study", "serve", f"--study={folder}", "--port=0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     browser = Browser(int(process.stdout.readline().split(":")[2].split("/")[0]))
     browser.join("Ann")

@@ -11,15 +11,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageCms
 
-import infer as script
 from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
+from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.networks import completion_network
 
-SCRIPT = Path(script.__file__)
+SCRIPT = Path(__file__).parents[2] / "infer.py"
 HEIGHT, WIDTH = 31, 42
 
 
@@ -141,7 +141,7 @@ def test_no_model_is_one_line(tmp_path):
 def test_depth_and_channels_survive(model, tmp_path, channels, dtype):
     original = photo(0, channels, dtype)
     image, mask = write(tmp_path / "photo.png", original), write(tmp_path / "mask.bmp", hole())
-    assert script.infer(image, mask, tmp_path / "out.png", model) == 0
+    assert infer(image, mask, tmp_path / "out.png", model) == 0
     result = images.read_image(tmp_path / "out.png")
     assert result.shape == original.shape and result.dtype == dtype
     np.testing.assert_array_equal(result[~hole()], original[~hole()])
@@ -150,9 +150,9 @@ def test_depth_and_channels_survive(model, tmp_path, channels, dtype):
 def test_the_suffix_names_the_format_and_a_folder_takes_the_name(model, tmp_path):
     image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
     (tmp_path / "done").mkdir()
-    script.infer(image, mask, tmp_path / "out.jpg", model)
+    infer(image, mask, tmp_path / "out.jpg", model)
     assert (tmp_path / "out.jpg").read_bytes().startswith(b"\xff\xd8")
-    script.infer(image, mask, tmp_path / "done", model)
+    infer(image, mask, tmp_path / "done", model)
     assert files(tmp_path / "done") == ["photo.png"]
 
 
@@ -209,7 +209,7 @@ def test_mistakes_are_one_line_and_leave_no_file(model, tmp_path, changed, match
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     named = {"image": "photo.png", "mask": "mask.png", "output": "out.png"} | changed
     with pytest.raises(UserError, match=match) as error:
-        script.infer(
+        infer(
             **{"model": model}
             | {
                 flag: tmp_path / name if isinstance(name, str) and name != "alpha" else name
@@ -229,13 +229,13 @@ def test_too_little_memory_is_one_line(model, loaded, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"photo\.png: the surroundings of its holes are too much for the memory\. Make the photo sma"
     ):
-        script.infer(image, mask, tmp_path / "new" / "out.png", model)
+        infer(image, mask, tmp_path / "new" / "out.png", model)
     assert files(tmp_path) == ["mask.png", "photo.png"] and not (tmp_path / "new").exists()
 
 
 def test_overwrite(model, tmp_path):
     image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
-    script.infer(image, mask, image, model, overwrite=True)
+    infer(image, mask, image, model, overwrite=True)
     result = images.read_image(image)
     np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
     assert (result[hole()] != photo()[hole()]).any()
@@ -262,7 +262,7 @@ def test_transparent_pixels_are_the_hole_without_a_mask(model, tmp_path):
     cut_out = np.dstack([photo(), np.where(hole(), 0, 255).astype(np.uint8)])
     write(tmp_path / "photos" / "cut_out.png", cut_out)
     write(tmp_path / "photos" / "whole.png", photo())
-    assert script.infer(tmp_path / "photos", "alpha", tmp_path / "done", model) == 1
+    assert infer(tmp_path / "photos", "alpha", tmp_path / "done", model) == 1
     result = images.read_image(tmp_path / "done" / "cut_out.png")
     np.testing.assert_array_equal(result[~hole()], cut_out[~hole()])
     assert (result[..., 3] == 255).all() and files(tmp_path / "done") == ["cut_out.png"]
@@ -273,7 +273,7 @@ def test_bfloat16_reaches_the_network(model, tmp_path):
     write(tmp_path / "mask.png", hole())
     results = []
     for dtype in ("float32", "bfloat16"):
-        script.infer(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / f"{dtype}.png", model, dtype=dtype)
+        infer(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / f"{dtype}.png", model, dtype=dtype)
         results.append(images.read_image(tmp_path / f"{dtype}.png"))
     assert not np.array_equal(*results)
     assert run_script("--image=a", "--output=b", "--dtype=float16", cwd=tmp_path).returncode == 2
@@ -282,7 +282,7 @@ def test_bfloat16_reaches_the_network(model, tmp_path):
 def test_large_holes_are_named(model, loaded, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loaded, "trained_hole_px", (4, 6))
     image, mask = write(tmp_path / "photo.png", photo()), write(tmp_path / "mask.png", hole())
-    script.infer(image, mask, tmp_path / "out.png", model)
+    infer(image, mask, tmp_path / "out.png", model)
     (line,) = capsys.readouterr().err.splitlines()
     assert (
         "photo.png: a hole is 12 px thick, but the network was trained on holes of 4 to 6 px: completed at 0.5" in line
@@ -294,7 +294,7 @@ def test_large_holes_are_named_in_folders_too(model, loaded, tmp_path, capsys, m
     for name in "abcd":
         write(tmp_path / "photos" / f"{name}.png", photo())
     mask = write(tmp_path / "mask.png", hole())
-    assert script.infer(tmp_path / "photos", mask, tmp_path / "done", model) == 0
+    assert infer(tmp_path / "photos", mask, tmp_path / "done", model) == 0
     lines = sorted(capsys.readouterr().err.splitlines())
     assert len(lines) == 4
     for name, line in zip("abcd", lines, strict=True):
@@ -306,10 +306,10 @@ def test_photos_under_way_at_once_do_not_mix(model, tmp_path):
     for i in range(12):
         write(tmp_path / "photos" / f"{i:02}.png", photo(i))
         write(tmp_path / "masks" / f"{i:02}.png", np.roll(hole(), i, axis=1))
-    script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+    infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     for i in range(12):
         name = f"{i:02}.png"
-        script.infer(tmp_path / "photos" / name, tmp_path / "masks" / name, tmp_path / name, model)
+        infer(tmp_path / "photos" / name, tmp_path / "masks" / name, tmp_path / name, model)
         np.testing.assert_array_equal(images.read_image(tmp_path / name), images.read_image(tmp_path / "done" / name))
 
 
@@ -338,7 +338,7 @@ def test_metadata_and_jpeg_quality(model, tmp_path):
     mask = write(tmp_path / "mask.png", np.rot90(hole(), -1))
     sizes = []
     for quality in (20, 95):
-        script.infer(tmp_path / "photo.jpg", mask, tmp_path / "out.jpg", model, overwrite=True, jpeg_quality=quality)
+        infer(tmp_path / "photo.jpg", mask, tmp_path / "out.jpg", model, overwrite=True, jpeg_quality=quality)
         sizes.append((tmp_path / "out.jpg").stat().st_size)
     assert sizes[0] < sizes[1]
     with Image.open(tmp_path / "out.jpg") as result:
@@ -356,7 +356,7 @@ def test_folders(model, tmp_path, capsys):
         write(tmp_path / "masks" / name, hole())
     call = [tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model]
 
-    assert script.infer(*call) == 2
+    assert infer(*call) == 2
     assert files(tmp_path / "done") == ["a.png", "b.PNG", "sub/c.webp", "sub/deep/d.bmp"]
     for seed, name in enumerate(files(tmp_path / "done")):
         result = images.read_image(tmp_path / "done" / name)
@@ -369,10 +369,10 @@ def test_folders(model, tmp_path, capsys):
 
     # Once more: what is there stays, and counts as a failure.
     (tmp_path / "done" / "a.png").write_text("mine")
-    assert script.infer(*call) == 6
+    assert infer(*call) == 6
     assert (tmp_path / "done" / "a.png").read_text() == "mine"
     assert capsys.readouterr().err.count("exists already; add --overwrite") == 4
-    assert script.infer(*call, overwrite=True) == 2
+    assert infer(*call, overwrite=True) == 2
     assert images.read_image(tmp_path / "done" / "a.png").shape == (HEIGHT, WIDTH, 3)
 
 
@@ -381,21 +381,21 @@ def test_one_mask_for_all_and_folders_inside_the_photos(model, tmp_path):
         write(tmp_path / name, photo())
     mask = write(tmp_path / "mask.png", hole())
     for overwrite in (False, True):
-        assert script.infer(tmp_path, mask, tmp_path / "done", model, overwrite) == 0
+        assert infer(tmp_path, mask, tmp_path / "done", model, overwrite) == 0
         assert files(tmp_path) == ["a.png", "done/a.png", "done/sub/b.png", "mask.png", "sub/b.png"]
     with pytest.raises(UserError, match="exists already"):
-        script.infer(tmp_path, mask, tmp_path / "done", model)
+        infer(tmp_path, mask, tmp_path / "done", model)
 
 
 def test_masks_that_cannot_be_paired(model, tmp_path):
     write(tmp_path / "photos" / "a.png", photo())
     write(tmp_path / "masks" / "a_mask.png", hole())
     with pytest.raises(UserError, match=r"no mask is named as a photo in .*photos; expected a\.png or so"):
-        script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+        infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     write(tmp_path / "masks" / "a.png", hole())
     write(tmp_path / "masks" / "a.bmp", hole())
     with pytest.raises(UserError, match=r"is a mask of the same photo; remove one"):
-        script.infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
+        infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     assert not (tmp_path / "done").exists()
 
 

@@ -12,7 +12,6 @@ import torch7_writer
 import torch_writer
 from test_published import torch7_release
 
-import convert as script
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
 from glcic_tf.convert import conversion, published
@@ -20,6 +19,7 @@ from glcic_tf.export import savedmodel
 from glcic_tf.imaging import images
 from glcic_tf.networks import discriminator_file, model_file, networks
 
+ROOT = Path(__file__).parents[2]
 NARROW = 1 / 32
 
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_both_gives_the_completion_network_and_says_so(files, tm
 
 
 def run(*flags, cwd):
-    command = [sys.executable, str(Path(script.__file__)), *flags]
+    command = [sys.executable, ROOT / "convert.py", *flags]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
@@ -133,7 +133,7 @@ def test_from_the_command_line(files, tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[10:20, 10:20] = 255
     images.write_image(tmp_path / "mask.png", mask)
-    infer = [sys.executable, str(Path(script.__file__).with_name("infer.py")), "--model=places2.keras"]
+    infer = [sys.executable, ROOT / "infer.py", "--model=places2.keras"]
     infer += ["--image=photo.png", "--mask=mask.png", "--output=out.png"]
     done = subprocess.run(infer, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ import pytest
 from torch_writer import (
     Call,
     Global,
+    Python2Pickler,
     Storage,
     Tensor,
     bfloat16,
@@ -73,6 +74,16 @@ def test_checkpoint(tmp_path, form, protocol):
     ):
         same(array, np.asarray(expected))
     same(read["optimizer"]["state"][0]["exp_avg"], bias)
+
+
+def test_files_of_python_2(tmp_path):
+    """Text is written as bytes and an ordered dict with its pairs, as in the weights that LPIPS gives."""
+    weight, long_name = random(8, 4, 5, 5), "x" * 300
+    weights = collections.OrderedDict([("conv1.weight", tensor(weight)), (long_name, 5), ("\xe4", "\xe4")])
+    read = torch_checkpoint.read(write_legacy(tmp_path / "x.pth", weights, pickler=Python2Pickler))
+    assert type(read) is dict and list(read) == ["conv1.weight", long_name, "\xe4"]
+    same(read.pop("conv1.weight"), weight)
+    assert read == {long_name: 5, "\xe4": "\xe4"}
 
 
 @both_forms
@@ -200,7 +211,9 @@ STORAGE = Storage(np.zeros(10, np.float32))
         (Call(Global("collections", "OrderedDict.fromkeys"), ((),)), r"asks for collections\.OrderedDict\.fromkeys"),
         (Call(Global("torch.storage", "os.system"), ("true",)), r"asks for torch\.storage\.os\.system"),
         (Call(Global("torch.nn.modules.conv", "Conv2d"), ()), r"asks for torch\.nn\.modules\.conv\.Conv2d"),
-        (Call(Global("collections", "OrderedDict"), ([["a", 1]],)), "broken"),
+        (Call(Global("collections", "OrderedDict"), ([["a", 1, 2]],)), "ordered dict of something that is no pairs"),
+        (Call(Global("collections", "OrderedDict"), ("ab",)), "ordered dict of something that is no pairs"),
+        (Call(Global("collections", "OrderedDict"), ([[(1, 2), 3]],)), "keys that are neither text nor small"),
         (Call(Global("torch", "FloatStorage"), (10**9,)), "calls something that is no function"),
         (Call(Global("_codecs", "encode"), ("true", "rot13")), "encodes something"),
         (Call(Global("_codecs", "encode"), ("x" * 65, "latin1")), "encodes something"),

@@ -109,17 +109,18 @@ def write_zip(path, value, *, protocol=2, big_endian=False, folder="archive", ch
     return path
 
 
-def write_legacy(path, value, *, protocol=2, keys=None, little_endian=True, version=1001):
+def write_legacy(path, value, *, protocol=2, keys=None, little_endian=True, version=1001, pickler=None):
     """Write the format of older PyTorch; `keys` replaces the list of storage keys."""
-    pickled, storages = dump(value, protocol, "legacy")
+    pickler = pickler or _Pickler
+    pickled, storages = dump(value, protocol, "legacy", pickler)
     sizes = {"short": 2, "int": 4, "long": 4}
     system = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": sizes}
     written = sorted(storages)
     with open(path, "wb") as file:
         for part in (MAGIC, version, system):
-            pickle.dump(part, file, protocol)
+            file.write(dump(part, protocol, "legacy", pickler)[0])
         file.write(pickled)
-        pickle.dump(written if keys is None else keys, file, protocol)
+        file.write(dump(written if keys is None else keys, protocol, "legacy", pickler)[0])
         for key in written:
             file.write(struct.pack("<q", storages[key].elements) + storages[key].bytes(big_endian=False))
     return path
@@ -134,10 +135,10 @@ def write_raw(path, pickled, form):
     return path
 
 
-def dump(value, protocol, form):
+def dump(value, protocol, form, pickler=None):
     """Return (pickle, dict from key to storage)."""
     stream = io.BytesIO()
-    pickler = _Pickler(stream, protocol, form)
+    pickler = (pickler or _Pickler)(stream, protocol, form)
     pickler.dump(value)
     return stream.getvalue(), {key: storage for storage, key in pickler.keys.items()}
 
@@ -174,3 +175,20 @@ class _Pickler(pickle._Pickler):  # the one in Python, whose table of types can 
         self.memoize(value)
 
     dispatch = {**pickle._Pickler.dispatch, Global: _save_name}
+
+
+class Python2Pickler(_Pickler):
+    """Pickles as Python 2 did: text as bytes, and an ordered dict with its pairs."""
+
+    def reducer_override(self, value):
+        if type(value) is collections.OrderedDict:
+            return Global("collections", "OrderedDict"), ([list(pair) for pair in value.items()],)
+        return super().reducer_override(value)
+
+    def _save_text(self, value):
+        data = value.encode("latin-1")
+        short = len(data) < 256
+        self.write((b"U" + struct.pack("<B", len(data)) if short else b"T" + struct.pack("<i", len(data))) + data)
+        self.memoize(value)
+
+    dispatch = {**_Pickler.dispatch, str: _save_text}

@@ -435,8 +435,9 @@ missing = ("tensorflow", "keras", "absl", "ml_collections", "tqdm", "jax")
 sys.modules.update(dict.fromkeys(missing))  # None: importing it fails
 from types import SimpleNamespace
 from glcic_tf.data import examples, sources
+from glcic_tf.data.random_holes import HoleSpec
 from glcic_tf.training import stages
-from glcic_tf.training.settings import HoleSpec, OptimizerSpec
+from glcic_tf.training.settings import OptimizerSpec
 config = SimpleNamespace(seed=0, data=SimpleNamespace(validation_photos=0, enlarge=True, reduced_decode=False))
 photos, _ = sources.find(config, sys.argv[1], None, 4)
 stage = stages.Stage(

@@ -234,10 +234,10 @@ def test_processes_and_a_second_run_change_nothing(folder, done, tmp_path):
 # Kills itself (-9) at the n-th call of a function.
 KILLED = """
 import os, signal, sys
-from glcic_tf.data.prepare import parts, index, run
+from glcic_tf.data.prepare import merge, parts, prepare_folder
 from glcic_tf.data.prepare.entry import Settings
 module, name, count = sys.argv[3:6]
-module = {"parts": parts, "index": index, "os": os}[module]
+module = {"parts": parts, "merge": merge, "os": os}[module]
 function, calls = getattr(module, name), []
 def killing(*args, **options):
     calls.append(0)
@@ -245,7 +245,7 @@ def killing(*args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return function(*args, **options)
 setattr(module, name, killing)
-run.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, processes=1)
+prepare_folder.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, processes=1)
 """
 
 
@@ -254,7 +254,7 @@ run.prepare(sys.argv[1], sys.argv[2], Settings(short_side_px=40), 0.008, process
     [
         ("os", "replace", 3, 0),  # settings, then the first shard: it has its name, but is not noted
         ("parts", "_sync_and_close", 3, 1),  # the second shard is written, and has no name yet
-        ("index", "_write", 3, None),  # all but index.json
+        ("merge", "_write", 3, None),  # all but index.json
     ],
 )
 def test_killed_and_started_again_ends_the_same(folder, done, tmp_path, module, name, count, whole):
@@ -263,7 +263,7 @@ def test_killed_and_started_again_ends_the_same(folder, done, tmp_path, module, 
     ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not (output / "index.json").exists()
-    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.data.prepare has not finished"):
+    with pytest.raises(UserError, match="holds shards and no index.json: glcic prepare has not finished"):
         shards.Shards(output)
     finished = {
         path.with_suffix("").name for path in (output / "parts").glob("*.finished") if not path.name.startswith(".")
@@ -422,7 +422,7 @@ def test_verify_names_the_shard_and_the_byte(done, tmp_path, where):
 def test_command(folder, done, tmp_path):
     def command(*arguments):
         ended = subprocess.run(
-            [sys.executable, "-m", "glcic_tf.data.prepare", *arguments], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "glcic_tf", "prepare", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         assert "Traceback" not in ended.stderr
         return ended
@@ -437,6 +437,6 @@ def test_command(folder, done, tmp_path):
         r".*shards: 16 photos in [0-9]+ shards of 0.0 MB; left out: 4 that cannot be used, 2 duplicates\n",
         ended[1].stdout,
     )
-    assert "prepare: skipped strip.png: is a strip of 1 x 60 px" in ended[1].stderr
+    assert "glcic prepare: skipped strip.png: is a strip of 1 x 60 px" in ended[1].stderr
     assert sorted(contents(output)) == sorted(contents(done[0]))
     assert command(f"--output={tmp_path}", "--verify").returncode == 1

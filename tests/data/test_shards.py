@@ -310,7 +310,7 @@ def test_files_that_are_missing_or_short(copy, name):
     with pytest.raises(UserError, match=f"{name}: is missing, and index.json beside it names it"):
         sources.find_photos(copy)
     (copy / "index.json").unlink()
-    with pytest.raises(UserError, match="holds shards and no index.json: glcic_tf.data.prepare has not finished"):
+    with pytest.raises(UserError, match="holds shards and no index.json: glcic prepare has not finished"):
         sources.find_photos(copy)
 
 

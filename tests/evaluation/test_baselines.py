@@ -180,7 +180,7 @@ def test_failure_names_the_method(monkeypatch):
 
 def test_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "patchmatch", None)
-    with pytest.raises(RuntimeError, match="^patch_match failed.*pip install -r requirements.txt"):
+    with pytest.raises(RuntimeError, match=r"^patch_match failed.*pip install 'glcic-tf\[evaluate\]'"):
         baselines.patch_match(photo(20, 30), rectangle((20, 30), 5, 5, 5, 5))
 
 

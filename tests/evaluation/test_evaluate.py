@@ -17,7 +17,6 @@ import keras
 import numpy as np
 import pytest
 
-import evaluate as script
 from glcic_tf.common.errors import UserError
 from glcic_tf.evaluation import baselines, evaluate, fid, protocols, report
 from glcic_tf.evaluation.measurements import Measurements
@@ -26,7 +25,7 @@ from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.networks import completion_network
 
-SCRIPT = Path(script.__file__)
+SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 PROTOCOL = protocols.Protocol("rectangle", 48, 12, 20)
 METHODS = ("telea", "mean_colour")
 MEASURE = evaluate.measure
@@ -70,7 +69,9 @@ def test_report_has_what_it_promises(finished):
     assert {path.name for path in output.iterdir()} == report.MEMBERS
     assert list(means) == ["narrow", "narrow+poisson", "telea", "mean_colour"]
     rows = read_csv(output)
-    assert list(rows[0]) == ["image", "method", "l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds"]
+    metrics = ["perceptual", "l1", "psnr_hole", "seam", "sharpness", "psnr", "ssim", "seconds"]
+    assert list(rows[0]) == ["image", "method", *metrics]
+    assert set(means["telea"]) == {*metrics, "kid", "grid2", "grid4", "grid8"}
     assert [row["image"] for row in rows[::4]] == ["0.png", "1.png", "2.png", "3.png", "sub/grey.png"]
     content = json.loads((output / "metrics.json").read_text())
     assert content["notes"][:3] == [
@@ -83,6 +84,9 @@ def test_report_has_what_it_promises(finished):
         figure = content["methods"][method]["l1"]
         assert figure["n"] == 5 and abs(figure["mean"] - np.mean(own)) < 1e-4
         assert figure["low"] <= figure["mean"] <= figure["high"]
+        assert 0 < means[method]["perceptual"].mean < 20 and means[method]["kid"].n == 5
+        assert means[method]["grid4"].n == 0  # no hole of at most 20 px holds a tile
+    assert "Grid: not measured; no hole holds a square of 48 px." in content["notes"]
     for name in ("box_plots.png", "psnr_by_area.png"):
         assert min(images.read_image(output / name).shape[:2]) > 100
 
@@ -118,18 +122,21 @@ def test_perfect_and_failing_methods(photos, monkeypatch):
     def fail(image, hole):
         raise RuntimeError("bad failed: no memory\nmore")
 
-    area, found, failed, *_ = evaluate.measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
-    assert area == hole.mean() and list(found) == ["perfect"]
+    measured = evaluate.measure(job, {"perfect": lambda image, hole: original, "bad": fail}, False)
+    found, failed = measured.found, measured.failed
+    assert list(found) == ["perfect"]
     assert found["perfect"]["l1"] == 0 and found["perfect"]["ssim"] == 1 and found["perfect"]["psnr_hole"] == 99
     assert failed == [(photos / "2.png", "bad failed: no memory")]
     measurements = Measurements()
-    measurements.add(job.name, (area, found, failed, {}, {}))
+    measurements.add(job.name, measured)
+    assert measurements.areas == {job.name: hole.mean()}
     measurements.add_failure("other.png", "bad failed: no memory")
     assert measurements.problems() == [f"{photos / '2.png'}: bad failed: no memory (and on 1 more photo)."]
     assert measurements.notes(48) == [
         "1 photo measured.",
         "2 completions failed.",
         "Perfect: 1 completion, whose PSNR counts as 99 dB.",
+        "Grid: not measured; no hole holds a square of 48 px.",
     ]
 
 

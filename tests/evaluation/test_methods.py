@@ -57,7 +57,7 @@ def test_saved_models_of_something_else_are_refused(tmp_path, function, names, f
     save(tmp_path / "other", function, names)
     with pytest.raises(UserError, match="is no SavedModel of a completion network") as error:
         methods.load([tmp_path / "other"])
-    assert found in str(error.value) and "export.py makes one" in str(error.value)
+    assert found in str(error.value) and "`glcic export` makes one" in str(error.value)
 
 
 def test_what_is_no_model(tmp_path):

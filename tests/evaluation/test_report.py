@@ -12,14 +12,19 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from glcic_tf.evaluation import report
+from glcic_tf.evaluation.metrics import METRICS
 
 NAN = float("nan")
 ODD = "a/<i>&\"q'</script>.jpg"  # what file names may hold on Linux
 METHODS = ("net", "o'<b>ther", "third")
 
 
+MEASURED = ("l1", "psnr_hole", "seam", "sharpness", "psnr", "ssim", "seconds")
+
+
 def row(image, method, l1=10.0, psnr_hole=16.0, psnr=24.0, ssim=0.9, seam=1.0, sharpness=0.5, seconds=0.25):
-    return dict(zip(report.COLUMNS, (image, method, l1, psnr_hole, psnr, ssim, seam, sharpness, seconds), strict=True))
+    values = (image, method, l1, psnr_hole, seam, sharpness, psnr, ssim, seconds)
+    return dict(zip(("image", "method", *MEASURED), values, strict=True))
 
 
 def mean(value, n=2, low=NAN, high=NAN):
@@ -55,9 +60,9 @@ PICTURES = {
 }
 
 
-EXTREMES = {"best": [ODD], "worst": ["b,c.png"], "method": "net"}
-NO_EXTREMES = {"best": [], "worst": [], "method": "net"}
-DEAD = {metric: mean(NAN, 0) for metric in report.COLUMNS[2:]}  # failed on every photo
+EXTREMES = {"best": [ODD], "worst": ["b,c.png"], "method": "net", "metric": "l1"}
+NO_EXTREMES = {"best": [], "worst": [], "method": "net", "metric": "l1"}
+DEAD = {metric: mean(NAN, 0) for metric in MEASURED}  # failed on every photo
 PROBLEMS = ("x.jpg: <b>broken</b>.", "y.jpg: net failed (no reason).")
 
 
@@ -113,11 +118,11 @@ def test_csv_has_six_digits_and_names_as_they_are(written):
     with open(written / "metrics.csv", newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))
     assert found == [
-        ["image", "method", "l1", "psnr_hole", "psnr", "ssim", "seam", "sharpness", "seconds"],
-        [ODD, "net", "0.333333", "16", "24", "0.9", "nan", "0.5", "0.25"],
-        [ODD, "o'<b>ther", "12345.7", "99", "24", "0.9", "1", "0.5", "0.25"],
-        ["b,c.png", "net", "0", "16", "24", "0.9", "1", "0.5", "1e-05"],
-        ["b,c.png", "third", "10", "16", "24", "0.9", "1", "nan", "0.25"],
+        ["image", "method", "l1", "psnr_hole", "seam", "sharpness", "psnr", "ssim", "seconds"],
+        [ODD, "net", "0.333333", "16", "nan", "0.5", "24", "0.9", "0.25"],
+        [ODD, "o'<b>ther", "12345.7", "99", "1", "0.5", "24", "0.9", "0.25"],
+        ["b,c.png", "net", "0", "16", "1", "0.5", "24", "0.9", "1e-05"],
+        ["b,c.png", "third", "10", "16", "1", "nan", "24", "0.9", "0.25"],
     ]
     assert b"\r" not in (written / "metrics.csv").read_bytes()  # the same file on every system
 
@@ -139,7 +144,7 @@ def test_page_shows_names_as_text_and_runs_none_of_them(written):
     page = Page(written)
     tags = [tag for tag, _, _ in page.elements]
     assert tags.count("script") == 1 and tags.count("i") == 0 and tags.count("b") == len(PICTURES)
-    assert tags.count("details") == 0  # there are no problems
+    assert page.texts("summary") == ["What each rewards"]  # there are no problems
     assert page.texts("h1") == page.texts("title") == ["Title <1>"] and page.with_class("notes")[0][2] == ""
     assert "Note & more." in page.texts("div")
     assert page.texts("b") == ["b,c.png", ODD]
@@ -158,8 +163,8 @@ def test_page_needs_no_other_file_and_no_network(written):
 def test_best_is_lowest_l1_highest_psnr_and_nearest_to_the_original(written):
     """Seam 0.4 is farther from 1 than 2 is, sharpness 8 as far as 1 / 8: what counts is the ratio."""
     cells = [text for tag, _, text in Page(written).with_class("best") if tag == "td"]
-    assert cells == ["0.17", "20.00", "30.00", "0.950", "0.500", "2.000"]
-    assert Page(written).table()["net"] == ["0.17", "20.00", "24.00", "0.900", "–", "0.100", "0.25", "2"]
+    assert cells == ["0.17", "20.00", "0.500", "30.00", "0.950", "2.000"]
+    assert Page(written).table()["net"] == ["0.17", "20.00", "–", "0.100", "24.00", "0.900", "0.25", "2"]
 
 
 def test_method_that_completed_fewer_photos_is_not_the_best(tmp_path):
@@ -192,10 +197,10 @@ def test_intervals_have_the_decimals_of_their_means_and_seconds_two_digits(tmp_p
     assert table["a"] == [
         "10.00|9.00 – 11.00",
         "16.00",
-        "24.00",
-        "0.800|0.750 – 0.875",
         "1.000",
         "0.012|0.000 – 0.500",
+        "24.00",
+        "0.800|0.750 – 0.875",
         "0.012|0.010 – 0.023",
         "2",
     ]
@@ -213,10 +218,10 @@ def test_method_that_failed_on_every_photo_is_a_row_of_the_table_and_nothing_els
 def test_problems_are_folded_away_and_in_the_json(tmp_path):
     folder = write(tmp_path / "r", problems=PROBLEMS)
     page = Page(folder)
-    assert page.texts("summary") == ["2 problems"] and page.texts("li") == list(PROBLEMS)
-    assert [attributes for tag, attributes, _ in page.elements if tag == "details"] == [{}]  # closed
+    assert page.texts("summary")[0] == "2 problems" and page.texts("li") == list(PROBLEMS)
+    assert [attributes for tag, attributes, _ in page.elements if tag == "details"][0] == {}  # closed
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["problems"] == list(PROBLEMS)
-    assert Page(write(tmp_path / "one", problems=PROBLEMS[:1])).texts("summary") == ["1 problem"]
+    assert Page(write(tmp_path / "one", problems=PROBLEMS[:1])).texts("summary")[0] == "1 problem"
 
 
 def test_gallery_knows_which_methods_a_photo_has(written):
@@ -245,17 +250,42 @@ def test_best_and_worst_cases_have_badges_and_a_filter(written, tmp_path):
     assert {"All", "Best", "Worst"} < set(page.texts("button"))
     page = Page(write(tmp_path / "none", extremes=NO_EXTREMES))
     assert not page.with_class("badge") and not page.with_class("hero") and "Best" not in page.texts("button")
-    both = {"best": ["b,c.png", "without picture"], "worst": ["b,c.png"], "method": "o'<b>ther"}  # it failed on b,c.png
+    both = {
+        "best": ["b,c.png", "without picture"],
+        "worst": ["b,c.png"],
+        "method": "o'<b>ther",
+        "metric": "l1",
+    }  # it failed on b,c.png
     page = Page(write(tmp_path / "both", extremes=both))
     assert [a["data-kinds"] for _, a, _ in page.with_class("card")] == ["best worst", ""] and not page.with_class(
         "hero"
     )
 
 
+def test_perceptual_figures_lead_where_they_were_measured(tmp_path):
+    """With seven metrics of each photo, and others of the set."""
+    rows = [{**row(image, "net"), "perceptual": 4.25} for image in AREAS]
+    summary = {"net": {"perceptual": mean(4.25), "kid": mean(-1e-9), "grid4": mean(2.5, 1), **summary_of()}}
+    summary["other"] = {"perceptual": mean(4.5), "kid": mean(-3.0), "grid4": mean(0.5), **summary_of()}
+    page = Page(write(tmp_path / "r", [], rows, summary, extremes=EXTREMES | {"metric": "perceptual"}))
+    header = list(METRICS[name].label for name in METRICS if name in summary["net"])
+    assert [text.rstrip(" ↓↑") for text in page.table()["method"]] == [*header, "photos"]
+    assert page.table()["net"][:2] == ["4.250", "0.0"]
+    with open(tmp_path / "r" / "metrics.csv", encoding="utf-8") as file:
+        assert file.readline().startswith("image,method,perceptual,l1,")
+    assert page.texts("dt") == header[:-1] and page.texts("dd")[1] == METRICS["kid"].rewards
+    options = [a for tag, a, _ in page.elements if "data-goal" in a]
+    assert options[0] == {"value": "perceptual", "data-goal": "low", "selected": None} and len(options) == 7
+    assert "Best cases of net by perceptual distance" in page.texts("h2")
+    best = [text for tag, _, text in page.with_class("best") if tag == "td"]
+    assert best[0] == "4.250" and "-3.0" in best
+    assert "0.50" in best and "2.50" not in best  # which is of fewer photos
+
+
 def test_best_cases_on_top_are_the_first_three(tmp_path):
     names = [f"{i}.png" for i in range(5)]
     pictures = {name: {"original": jpeg(i), "masked": jpeg(9), "net": jpeg(99)} for i, name in enumerate(names)}
-    extremes = {"best": names[::-1], "worst": [], "method": "net"}
+    extremes = {"best": names[::-1], "worst": [], "method": "net", "metric": "l1"}
     areas = dict.fromkeys(names, 0.1)
     page = Page(
         write(tmp_path / "r", [], [row(n, "net") for n in names], areas=areas, pictures=pictures, extremes=extremes)
@@ -307,7 +337,7 @@ def test_file_name_that_is_no_text(tmp_path):
         {"net": SUMMARY["net"]},
         {name: 0.1},
         {name: PICTURES[ODD]},
-        {"best": [name], "worst": [], "method": "net"},
+        {"best": [name], "worst": [], "method": "net", "metric": "l1"},
     )
     assert Page(folder).texts("b") == ["sch\\udcf6n.jpg"]
     assert (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].startswith("sch\\udcf6n.jpg,net,")
@@ -351,7 +381,7 @@ def test_colours_suffice_for_many_methods():
 
 
 def test_ratios_are_drawn_on_logarithmic_axes_around_the_original(figures):
-    axes = dict(zip(report.METRICS, figures["box_plots.png"].axes, strict=True))
+    axes = dict(zip(MEASURED[:-1], figures["box_plots.png"].axes, strict=True))
     assert {metric for metric, axis in axes.items() if axis.get_yscale() == "log"} == {"seam", "sharpness"}
     for metric in ("seam", "sharpness"):
         low, high = axes[metric].get_ylim()

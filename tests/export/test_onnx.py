@@ -182,7 +182,7 @@ def test_what_it_does_not_know_is_refused(tmp_path, layer, match):
 
 def test_without_the_package(narrow, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match="--format=onnx: the package onnx .*; pip install onnx$"):
+    with pytest.raises(UserError, match=r"--format=onnx: the package onnx .*; run: pip install 'glcic-tf\[export\]'$"):
         exporter.export(narrow, tmp_path / "net.onnx")
     assert os.listdir(tmp_path) == []
 

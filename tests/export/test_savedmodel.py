@@ -16,14 +16,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-import export as script
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
-from glcic_tf.export import savedmodel
+from glcic_tf.export import export_command, savedmodel
 from glcic_tf.networks import model_file
 from glcic_tf.networks.networks import MARGIN_PX, STRIDE, completion_network
 
-SCRIPT = Path(script.__file__)
+SCRIPT = Path(__file__).parents[2] / "export.py"
 AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]
 
 
@@ -423,15 +422,15 @@ def test_models_and_outputs_that_cannot_be(saved, tmp_path):
     (tmp_path / "text.keras").write_text("hello")
     options = {"fold_batch_norm": True, "overwrite": False}
     with pytest.raises(UserError, match=r"text.keras: is no model file"):
-        script.write(tmp_path / "text.keras", tmp_path / "out", **options)
+        export_command.write(tmp_path / "text.keras", tmp_path / "out", **options)
     assert files(tmp_path) == ["text.keras"]
     with pytest.raises(UserError, match=r"exists already; add --overwrite"):
-        script.write(None, saved, **options)
+        export_command.write(None, saved, **options)
 
 
 def test_default_model_is_the_one_of_the_package(narrow, tmp_path, monkeypatch):
     model_file.save(narrow, tmp_path / "narrow.keras")
     monkeypatch.setattr("glcic_tf.completion.completer.DEFAULT_MODEL", tmp_path / "narrow.keras")
-    script.write(None, tmp_path / "out", fold_batch_norm=False, overwrite=False)
+    export_command.write(None, tmp_path / "out", fold_batch_norm=False, overwrite=False)
     notes = json.loads((tmp_path / "out" / "assets.extra" / "glcic.json").read_text())
     assert notes["fold_batch_norm"] is False

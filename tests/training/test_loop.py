@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train as train_script
-from configs import default, tiny
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
+from glcic_tf.configs import default, tiny
 from glcic_tf.networks import discriminator_file, model_file, networks
 from glcic_tf.training import loop, stages
 from glcic_tf.training.checkpoints import Checkpoints
 
-ROOT = Path(train_script.__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +348,7 @@ def test_places_that_cannot_be_written(photos, tmp_path):
     ("flags", "message"),
     [
         (["--config=configs/no.py"], "--config=configs/no.py: there is no such file"),
-        (["--config=configs/tiny.py", "--config.batch=3"], "--config.batch: .*did you mean batch_size"),
+        (["--config=tiny", "--config.batch=3"], "--config.batch: .*did you mean batch_size"),
         (["--config=configs/tiny.py", "--config.hole=3"], "--config.hole: is a group of fields"),
         (["--config=configs/tiny.py", "--config.batch_size=x"], "--config.batch_size=x: invalid literal"),
         (["--config=configs/tiny.py", "--config.patch_size=64"], "patch_size 64 is larger than image_size 32"),

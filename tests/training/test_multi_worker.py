@@ -20,7 +20,7 @@ from glcic_tf.training.checkpoints import Checkpoints
 
 ROOT = Path(cluster.__file__).parents[2]
 CONFIG = """
-from configs import default, tiny
+from glcic_tf.configs import default, tiny
 
 def get_config():
     config = tiny.get_config()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import compact, default, places2, tiny
 from glcic_tf.common.errors import UserError
+from glcic_tf.configs import compact, default, places2, tiny
+from glcic_tf.networks import PACKAGE
 from glcic_tf.training.stages import FREE_FIELDS, check_replicas, contradictions, resolve, to_dict
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py") if path.stem != "__init__")
@@ -29,7 +30,7 @@ def refusal(config, **changes):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_loads_and_resolves(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"glcic_tf.configs.{name}")
     config = module.get_config()
     stages = resolve(config)
     assert [stage.index for stage in stages] == list(range(len(stages)))
@@ -38,7 +39,7 @@ def test_every_config_loads_and_resolves(name):
     assert list(resolved["stages"]) == [stage.name for stage in stages]
     assert contradictions(json.loads(json.dumps(resolved)), resolved, step=1) == []
     if name != "default":
-        assert f"python train.py --config configs/{name}.py" in module.__doc__
+        assert f"glcic train --config {name} " in module.__doc__
     with pytest.raises(AttributeError):
         config.batchsize = 8
 
@@ -72,7 +73,7 @@ def test_places2_has_the_papers_numbers():
 
 
 def test_celeba_has_the_published_sizes():
-    config = importlib.import_module("configs.celeba").get_config()
+    config = importlib.import_module("glcic_tf.configs.celeba").get_config()
     for stage in resolve(config):
         assert (stage.short_edge_min_px, stage.short_edge_max_px) == (160, 178)
         assert (stage.image_size, stage.patch_size) == (160, 96)
@@ -81,8 +82,8 @@ def test_celeba_has_the_published_sizes():
 
 
 def test_facade_starts_from_the_shipped_weights():
-    config = importlib.import_module("configs.facade").get_config()
-    assert config.init_from == "glcic_tf/networks/weights/scenes.keras"
+    config = importlib.import_module("glcic_tf.configs.facade").get_config()
+    assert config.init_from == PACKAGE
     assert config.width == compact.get_config().width  # that the weights were trained with
     stages = resolve(config)
     assert {(s.image_size, s.patch_size, s.hole.min_px, s.hole.max_px) for s in stages} == {(256, 128, 96, 128)}

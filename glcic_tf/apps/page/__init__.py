@@ -1,4 +1,4 @@
-"""The page to remove things from photos: `app.py`.
+"""The page to remove things from photos: `glcic app`.
 
 `painted_photo` is one photo at work, `open_photos` all of them, `models` the networks, `temporary_files` what is
 temporary; `layout` is what the browser shows, `buttons` what its buttons do, and `page_server` lets nothing through but

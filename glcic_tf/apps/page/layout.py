@@ -12,7 +12,7 @@ import gradio as gr
 from glcic_tf.apps import demo
 from glcic_tf.apps.page.buttons import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
 from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
-from glcic_tf.completion.completer import POSTPROCESSES
+from glcic_tf.completion import postprocesses
 
 SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
 _HERE = Path(__file__).parent
@@ -145,7 +145,7 @@ def _lay_out(work, models):
             gr.File(label="mask"),
             gr.Dropdown(models.names, label="model", value=models.names[0]),
             gr.Number(0, precision=0, minimum=0, maximum=1024, label="mask_dilate"),
-            gr.Dropdown(list(POSTPROCESSES), label="postprocess", value="none"),
+            gr.Dropdown(list(postprocesses.POSTPROCESSES), label="postprocess", value=postprocesses.DEFAULT),
             gr.Checkbox(False, label="invert_mask"),
             gr.Checkbox(False, label="resize_mask"),
         ]

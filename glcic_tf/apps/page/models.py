@@ -7,8 +7,7 @@ from pathlib import Path
 
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
-
-PACKAGE = "package"
+from glcic_tf.networks import PACKAGE
 
 
 class Models:

@@ -88,7 +88,7 @@ def read(folder):
     """
     path = Path(folder) / FILE
     if not path.is_file():
-        raise UserError(f"--study={folder}: holds no {FILE}; make a study with: python -m glcic_tf.apps.study prepare")
+        raise UserError(f"--study={folder}: holds no {FILE}; make a study with: glcic study prepare")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != _FORMAT:

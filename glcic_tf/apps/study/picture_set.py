@@ -46,7 +46,7 @@ def prepare(
         protocol: a protocols.Protocol.
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
-        postprocess: names in completer.POSTPROCESSES, for the models.
+        postprocess: names in postprocesses.POSTPROCESSES, for the models.
         items: pictures that count: a multiple of twice the number of methods; None: 60, or what the photos allow.
         practice: pictures to practise on.
         seed: decides about photos and orders.

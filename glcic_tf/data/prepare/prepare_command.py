@@ -1,35 +1,25 @@
-"""Write a folder of photos as shards: a few large files that training reads as it reads the folder.
-
-python -m glcic_tf.data.prepare --input photos/ --output shards/
-python -m glcic_tf.data.prepare --input photos/ --output shards/ --part=2/8
-python -m glcic_tf.data.prepare --output shards/ --merge
-python -m glcic_tf.data.prepare --output shards/ --verify
-
-A run that was stopped goes on when the same command is given again.
-"""
+"""`glcic prepare`: its flags, and what they ask for."""
 
 import re
-import sys
 
 from absl import flags
 
-from glcic_tf.common import cli
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError
 from glcic_tf.imaging import images
 
 
 class _PartParser(flags.ArgumentParser):
-    """Of i/n with 1 <= i <= n <= 9999."""
+    """Reads i/n with 1 <= i <= n <= 9999."""
 
     def parse(self, argument):
-        found = argument if isinstance(argument, tuple) else re.fullmatch(r"(\d{1,4})/(\d{1,4})", argument)
-        part = tuple(int(number) for number in (found if isinstance(found, tuple) else found.groups() if found else ()))
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", argument)
+        part = tuple(map(int, found.groups())) if found else None
         if not part or not 1 <= part[0] <= part[1]:
             raise ValueError("expected i/n with 1 <= i <= n <= 9999, such as 2/8")
         return part
 
 
-def define_flags():
+def define_prepare_flags():
     """Define the command's flags."""
     flags.DEFINE_string("input", None, "Folder of photos (any depth).")
     flags.DEFINE_string("output", None, "Folder of shards.", required=True)
@@ -37,38 +27,41 @@ def define_flags():
     flags.DEFINE_integer("quality", 95, "Of the JPEGs that are written.", 1, 100)
     flags.DEFINE_bool("keep_progressive", False, "Keep small progressive JPEGs as they are: equal, slower to decode.")
     flags.DEFINE_float("shard_mb", 256.0, "Longest that a shard may be, MB.", 0.001, 100_000)
-    flags.DEFINE(_PartParser(), "part", "1/1", "i/n: do part i of n, on one of n machines.")
+    flags.DEFINE(_PartParser(), "part", None, "i/n: do part i of n, on one of n machines. By default 1/1.")
     flags.DEFINE_integer("processes", 0, "Processes that decode; 0: one for each core.", 0)
     flags.DEFINE_integer("max_megapixels", images.MAX_PIXELS // 10**6, "Skip photos that are larger.", 1)
     flags.DEFINE_bool("merge", False, "Write the index of parts that other machines made; needs no --input.")
     flags.DEFINE_bool("verify", False, "Read all shards and compare them with their checksums; needs no --input.")
 
 
-def main():
-    """Do what the flags say."""
+def run_prepare():
+    """Write a folder of photos as shards: a few large files that training reads as it reads the folder.
+
+      glcic prepare --input photos/ --output shards/
+      glcic prepare --input photos/ --output shards/ --part=2/8
+      glcic prepare --output shards/ --merge
+      glcic prepare --output shards/ --verify
+
+    A run that was stopped goes on when the same command is given again.
+    """
     from glcic_tf.data.prepare import entry, merge, prepare_folder
 
     args = flags.FLAGS
     if args.merge and args.verify:
-        raise UserError("--merge and --verify: give one of them.")
+        raise UsageError("--merge and --verify: give one of them.")
     if args.verify:
         done = merge.verify(args.output)
     elif args.merge:
         done = merge.merge(args.output)
     elif args.input is None:
-        raise UserError("--input: is missing; name the folder of photos.")
+        raise UsageError("--input: is missing; name the folder of photos.")
     else:
         settings = entry.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
-        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, args.part, args.processes)
+        part = args.part or (1, 1)
+        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, part, args.processes)
     if done:
         size = sum(shard["bytes"] for shard in done["shards"])
         print(
             f"{args.output}: {done['photos']} photos in {len(done['shards'])} shards of {size / 1e6:.1f} MB; left out: "
             f"{done['skipped']} that cannot be used, {done['duplicates']} duplicates"
         )
-
-
-if __name__ == "__main__":
-    sys.argv[0] = "prepare"
-    define_flags()
-    cli.run(main)

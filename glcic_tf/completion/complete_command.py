@@ -1,0 +1,82 @@
+"""`glcic complete`: its flags, and the call that they make."""
+
+from absl import flags
+
+from glcic_tf.common import cli
+from glcic_tf.completion import postprocesses
+from glcic_tf.completion.folder import infer
+from glcic_tf.imaging import images
+
+
+def define_complete_flags():
+    """Define the command's flags."""
+    flags.DEFINE_string("image", None, "Photo to complete, or folder of photos (any depth).", required=True)
+    flags.DEFINE_string(
+        "mask",
+        "alpha",
+        "Mask, white = hole, or folder of masks named as the photos, or alpha: the hole is where the photo is more "
+        "transparent than opaque.",
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "File to write; its suffix (jpg, png, bmp, webp) names the format. All but jpg keep the known pixels exactly. "
+        "With folders, the folder to write to.",
+        required=True,
+    )
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
+    flags.DEFINE_enum(
+        "dtype",
+        "float32",
+        ["float32", "bfloat16"],
+        "What the network computes in. bfloat16: half the time on CPUs that have it, some grey levels apart.",
+    )
+    flags.DEFINE_bool(
+        "overwrite", False, "Replace outputs that exist. Without it they are left alone and count as failures."
+    )
+    flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
+    flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
+    flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
+    cli.define_scale(
+        "auto",
+        "1: complete at full resolution. Smaller: reduce the surroundings of a hole by this factor, complete them, and "
+        "paste the hole, enlarged. auto: do so for holes much larger than those of the training.",
+    )
+    known = list(postprocesses.POSTPROCESSES)
+    flags.DEFINE_enum("postprocess", postprocesses.DEFAULT, known, postprocesses.described())
+    flags.DEFINE_integer("jpeg_quality", images.JPEG_QUALITY, "Quality of .jpg outputs.", 1, 100)
+    flags.DEFINE_float(
+        "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0
+    )
+
+
+def run_complete():
+    """Complete the holes of a photo, or of all photos in a folder.
+
+      glcic complete --image photo.jpg --mask mask.png --output out.png
+      glcic complete --image photos/ --mask masks/ --output done/
+      glcic complete --image cut_out.png --output out.png
+
+    In the mask, white is the hole; without one, the hole is where the photo is transparent. With folders, a photo takes
+    the mask at the same place with the same name up to the suffix, or else the mask of that name right in the folder of
+    masks; one mask file serves all photos. Outputs keep the photos' names and subfolders.
+    """
+    args = flags.FLAGS
+    failed = infer(
+        args.image,
+        args.mask,
+        args.output,
+        args.model,
+        args.overwrite,
+        args.dtype,
+        scale=args.scale,
+        postprocess=args.postprocess,
+        invert_mask=args.invert_mask,
+        resize_mask=args.resize_mask,
+        mask_dilate=args.mask_dilate,
+        max_pixels=round(args.max_megapixels * 1e6),
+        jpeg_quality=args.jpeg_quality,
+    )
+    return 1 if failed else 0

@@ -1,0 +1,98 @@
+"""`glcic export`: its flags, and which module writes which format."""
+
+import re
+from pathlib import Path
+
+import absl.logging
+from absl import flags
+
+from glcic_tf.common import cli
+from glcic_tf.common.errors import UsageError, UserError
+
+
+def savedmodel(model, output, dtype, **options):
+    """Write a folder that TensorFlow and TensorFlow Serving load, see `glcic_tf.export.savedmodel`."""
+    from glcic_tf.export import savedmodel as format
+
+    if dtype != "float32":
+        raise UsageError(f"--dtype={dtype}: --format=savedmodel has float32 only; choose another --format.")
+    format.savedmodel(model, output, **options)
+
+
+def onnx(model, output, **options):
+    """Write a file for ONNX Runtime and others, see `glcic_tf.export.onnx`."""
+    from glcic_tf.export import onnx
+
+    onnx.export(model, output, **options)
+
+
+def openvino(model, output, **options):
+    """Write a folder for OpenVINO, see `glcic_tf.export.openvino`."""
+    from glcic_tf.export import openvino
+
+    openvino.export(model, output, **options)
+
+
+def litert(model, output, **options):
+    """Write a file for LiteRT (TensorFlow Lite), see `glcic_tf.export.litert`."""
+    from glcic_tf.export import litert
+
+    litert.export(model, output, **options)
+
+
+FORMATS = {"savedmodel": savedmodel, "onnx": onnx, "openvino": openvino, "litert": litert}
+DTYPES = ["float32", "bfloat16", "float16"]
+
+
+def write(model, output, format="savedmodel", size=None, dtype="float32", *, fold_batch_norm, overwrite):
+    """Load a `.keras` model file, by default (None) the one of the package, and write it; raises UserError."""
+    options = {"fold": fold_batch_norm, "overwrite": overwrite, "dtype": dtype}
+    if size is not None:
+        options["size"] = _size(size, format)
+    if model is not None and not Path(model).exists():
+        raise UserError(f"--model={model}: there is no such file; check the name.")
+    with cli.quiet_start():  # from here on it takes seconds
+        from glcic_tf.completion import completer
+        from glcic_tf.networks import model_file
+
+    path = model or completer.DEFAULT_MODEL
+    FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+
+
+def _size(text, format):
+    """Return height and width in px."""
+    if format != "litert":
+        raise UsageError(f"--size={text}: --format={format} takes photos of any size; leave it out.")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", text):
+        raise UsageError(f"--size={text}: expected HEIGHTxWIDTH in px, as in 256x320.")
+    return tuple(int(side) for side in text.split("x"))
+
+
+def define_export_flags():
+    """Define the command's flags."""
+    flags.DEFINE_string(
+        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
+    )
+    flags.DEFINE_enum("format", "savedmodel", list(FORMATS), "What to write.")
+    flags.DEFINE_string("output", None, "File (onnx, litert) or folder to write.", required=True)
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "Of weights and computation, where the format has it.")
+    flags.DEFINE_string("size", None, "HEIGHTxWIDTH in px of the photos, for litert only; by default 256x256.")
+    flags.DEFINE_bool("fold_batch_norm", True, "Fold batch normalisation into the convolutions: faster, equal to 1e-4.")
+    flags.DEFINE_bool("overwrite", False, "Replace what was exported to --output before.")
+
+
+def run_export():
+    """Write a completion network in a format for use elsewhere: photos in, photos out, without Keras and this package.
+
+      glcic export --output serving/glcic/1
+      glcic export --model run/joint.keras --format=savedmodel --output serving/glcic/1
+      glcic export --format=onnx --output glcic.onnx
+      glcic export --format=openvino --dtype=float16 --output openvino/glcic/1
+      glcic export --format=litert --size=256x320 --output glcic.tflite
+
+    How to call what it writes: docs/serving.md.
+    """
+    args = flags.FLAGS
+    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes the internals of what it saves there
+    options = {"fold_batch_norm": args.fold_batch_norm, "overwrite": args.overwrite}
+    write(args.model, args.output, args.format, args.size, args.dtype, **options)
