@@ -46,7 +46,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "Folder of the report.", required=True)
     flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
-    flags.DEFINE_list("postprocess", ["none"], "Some of none, poisson, texture, auto: each model is measured with each.")
+    flags.DEFINE_list("postprocess", ["none"], "Some of none, poisson, texture, auto; each model with each.")
     scripts.define_scale("1", "Of infer.py, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
     flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")

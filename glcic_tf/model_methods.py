@@ -44,7 +44,8 @@ def load(models, postprocess=("none",), scale=1, taken=()):
 
     Returns:
         dict of name -> function. Names are those of the files, with the whole path where that is taken, and with
-        "+" and the post-process, if there is one. Functions raise RuntimeError, with the name, if the network fails on an image.
+        "+" and the post-process, if there is one. Functions raise RuntimeError, with the name, if the network fails on
+        an image.
 
     Raises:
         UserError: a model is missing or cannot be used.
