@@ -125,7 +125,8 @@ class Work:
             mask: image file of the same size, white in the hole; without one, what is transparent is the hole.
             model: one of the server's models.
             mask_dilate: grow the hole by so many px.
-            postprocess: "poisson" blends the hole into its surroundings; or "none".
+            postprocess: "poisson" blends the hole into its surroundings; "texture" fills it with copies of the photo's
+                own pixels that the network guides; "auto" is one of the two, by the model and the hole; or "none".
             invert_mask: black is the hole, instead of white.
             resize_mask: bring a mask of another size to the photo's, instead of refusing it.
 
