@@ -148,6 +148,7 @@ class Completer:
         overwrite=False,
         max_pixels=images.MAX_PIXELS,
         jpeg_quality=images.JPEG_QUALITY,
+        isolated=False,
     ):
         """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, ICC profile, EXIF, XMP.
 
@@ -159,6 +160,7 @@ class Completer:
             overwrite: replace an output that exists.
             max_pixels: refuse larger images and masks.
             jpeg_quality: 1 to 100, for JPEG alone.
+            isolated: see `images.open_image`.
 
         Raises:
             UserError: a file cannot be read, used or written, or the mask leaves nothing to complete or nothing known.
@@ -171,13 +173,13 @@ class Completer:
         images.check_writable_suffix(output)
         if output.exists() and not overwrite:
             raise UserError(f"{output}: exists already; add --overwrite to replace it.")
-        pixels, metadata = images.read_image_and_metadata(image, max_pixels)
+        pixels, metadata, _, pictures, sensor_shape = images.open_image(image, max_pixels, isolated)
         if mask == holes.ALPHA:
             if pixels.shape[2] != 4:
                 raise UserError(f"{image}: has no transparency to take the hole from; name a --mask.")
             mask, hole = f"the alpha of {image}", holes.from_alpha(pixels)
         else:
-            hole = images.read_mask(mask, max_pixels)
+            hole = images.read_mask(mask, max_pixels, isolated)
         if hole.shape != pixels.shape[:2] and not resize_mask:
             sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
             raise UserError(

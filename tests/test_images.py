@@ -1,5 +1,6 @@
 """images: files of every kind against Pillow, which reads and writes them independently of OpenCV."""
 
+import dataclasses
 import struct
 import tracemalloc
 import zlib
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from glcic_tf import images
 from glcic_tf.errors import UserError
-from glcic_tf.image_headers import Metadata
+from glcic_tf.image_metadata import Metadata
 
 HEIGHT, WIDTH = 19, 33
 
@@ -204,7 +205,7 @@ def test_metadata_survives_upright(tmp_path, source, orientation):
     tags, place, icc, xmp = carried(path)
     assert tags[0x0112] == orientation and len(tags) == 3 and place and icc
     upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
-    image, metadata = images.read_image_and_metadata(path)
+    image, metadata = images.open_image(path)[:2]
     np.testing.assert_array_equal(image, upright)
     np.testing.assert_array_equal(images.read_image(path), upright)
     for suffix in (".jpg", ".jpeg", ".png", ".webp"):
@@ -213,23 +214,23 @@ def test_metadata_survives_upright(tmp_path, source, orientation):
         assert result == (tags | {0x0112: 1}, place, icc, xmp.replace(b'"%d"' % orientation, b'"1"')), suffix
         pixels = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"out{suffix}")))
         assert np.abs(pixels.astype(int) - upright).max() <= (9 if suffix in (".jpg", ".jpeg") else 0)
-        again = images.read_image_and_metadata(tmp_path / f"out{suffix}")[1]
-        assert again == metadata
+        again = images.open_image(tmp_path / f"out{suffix}").metadata
+        assert dataclasses.replace(again, chroma=metadata.chroma) == metadata
     images.write_image(tmp_path / "out.bmp", image, metadata=metadata)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.bmp")), upright)
 
 
-@pytest.mark.parametrize("suffix", images.PHOTO_SUFFIXES)
+@pytest.mark.parametrize("suffix", images.WRITTEN_SUFFIXES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channels, dtype):
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype, endpoint=True)
-    metadata = images.read_image_and_metadata(rich(tmp_path / "in.webp", Image.fromarray(smooth())))[1]
+    metadata = images.open_image(rich(tmp_path / "in.webp", Image.fromarray(smooth())))[1]
     images.write_image(tmp_path / f"without{suffix}", image)
     images.write_image(tmp_path / f"with{suffix}", image, metadata=metadata)
     result = images.read_image(tmp_path / f"with{suffix}")
     np.testing.assert_array_equal(result, images.read_image(tmp_path / f"without{suffix}"))
-    assert images.read_image_and_metadata(tmp_path / f"without{suffix}")[1] == Metadata()
+    assert dataclasses.replace(images.open_image(tmp_path / f"without{suffix}").metadata, chroma=None, dpi=None) == Metadata()
     if suffix == ".png":
         np.testing.assert_array_equal(result, image)
 
@@ -237,7 +238,7 @@ def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channel
 def test_long_profiles_survive(tmp_path):
     icc = profile(length=200_000)
     path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()), icc=icc)
-    image, metadata = images.read_image_and_metadata(path)
+    image, metadata = images.open_image(path)[:2]
     for suffix in (".jpg", ".png", ".webp"):
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         assert carried(tmp_path / f"out{suffix}")[2] == icc, suffix
@@ -248,7 +249,7 @@ def test_a_profile_of_other_colours_is_left_out(tmp_path):
     for mode, space, suffix, stays in [*cases, ("RGB", b"GRAY", ".jpg", False), ("RGB", b"RGB ", ".jpg", True)]:
         icc = profile(space)
         path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()).convert(mode), icc=icc)
-        image, metadata = images.read_image_and_metadata(path)
+        image, metadata = images.open_image(path)[:2]
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         tags, _, result, xmp = carried(tmp_path / f"out{suffix}")
         assert result == (icc if stays else None), (mode, space, suffix)
@@ -265,7 +266,7 @@ def test_damaged_metadata_does_not_keep_a_photo_from_being_read(tmp_path, suffix
             blob[rng.integers(len(blob))] = rng.integers(256)
         settings = {"exif": bytes(bad[0]), "icc_profile": bytes(bad[1])}
         path = saved(tmp_path / f"in{suffix}", Image.fromarray(smooth()), **settings)
-        image, metadata = images.read_image_and_metadata(path)
+        image, metadata = images.open_image(path)[:2]
         assert image.size == smooth().size
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         np.testing.assert_array_equal(images.read_image(tmp_path / f"out{suffix}"), image)
@@ -472,7 +473,7 @@ def test_views_are_written_and_left_as_they_are(tmp_path):
     for image in (deep[::-1, ::2], deep[..., :3], deep.swapaxes(0, 1)[..., ::-1], deep[..., 1], deep.view()):
         before = image.copy()
         image.flags.writeable = False
-        for suffix in images.PHOTO_SUFFIXES:
+        for suffix in images.WRITTEN_SUFFIXES:
             images.write_image(tmp_path / f"x{suffix}", image)
         np.testing.assert_array_equal(image, before)
         np.testing.assert_array_equal(images.read_image(tmp_path / "x.png").reshape(before.shape), before)
