@@ -57,7 +57,8 @@ def of_tiff(tiff):
     """Return the EXIF of a TIFF file's first page, or None: without what describes how the file holds its pixels."""
     order, main = _read(tiff)
     main = {tag: entry for tag, entry in main.items() if tag in _OF_PHOTO}
-    return _file_bytes(order, main) if main else None
+    nothing = not main or main.keys() == {_ORIENTATION} and _integer(order, main[_ORIENTATION]) == 1
+    return None if nothing else _file_bytes(order, main)
 
 
 def into_tiff(tiff, exif):

@@ -67,11 +67,14 @@ def read_bytes(path, max_bytes, expected="a file"):
     """
     with open_regular(path, expected) as file:
         try:
-            data = file.read(max_bytes + 1)
+            length = os.fstat(file.fileno()).st_size
+            data = file.read(length + 1) if length <= max_bytes else b""
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}.") from error
-    if len(data) > max_bytes:
-        raise UserError(f"{path}: has more than {max_bytes} bytes; expected {expected} of at most so many.")
+    if length > max_bytes:
+        raise UserError(f"{path}: has {length} bytes; expected {expected} of at most {max_bytes}.")
+    if len(data) > length:  # as what the kernel makes up, perhaps for ever
+        raise UserError(f"{path}: grows while it is read; expected {expected}.")
     return data
 
 

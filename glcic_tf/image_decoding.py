@@ -7,19 +7,19 @@ is refused, not half decoded. All functions may be called from several threads a
 
 import dataclasses
 import io
-import os
+import logging
 import struct
 import typing
 
 import cv2
 import numpy as np
+import pyvips
 
-os.environ.setdefault("VIPS_WARNING", "0")  # every failure is raised; a report of the same on stderr would double it
-import pyvips  # noqa: E402 - reads the line above
+from glcic_tf import exif, image_formats, jpeg_files, png_chunks
+from glcic_tf.image_formats import Format
 
-from glcic_tf import exif, image_formats, jpeg_files, png_chunks  # noqa: E402
-from glcic_tf.image_formats import Format  # noqa: E402
-
+# Every failure is raised; a report of the same would only double it.
+logging.getLogger("pyvips").setLevel(logging.CRITICAL + 1)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 pyvips.block_untrusted_set(True)
 pyvips.cache_set_max(0)  # it would keep what was decoded

@@ -104,8 +104,9 @@ def _by_libvips(image, found, metadata):
     if found is image_formats.TIFF:
         data = vips.tiffsave_buffer(compression="deflate", predictor="horizontal", resunit="inch")
         return [exif.into_tiff(data, metadata.exif) if metadata.exif else data]
-    bits = {"bitdepth": _AVIF_BITS if deep else 8}
-    return [vips.heifsave_buffer(compression="av1", lossless=True, effort=_AVIF_EFFORT, **bits)]
+    kept = "exif|xmp|icc" if metadata.exif else "xmp|icc"  # else libvips makes an EXIF of its own
+    bits = _AVIF_BITS if deep else 8
+    return [vips.heifsave_buffer(compression="av1", lossless=True, effort=_AVIF_EFFORT, bitdepth=bits, keep=kept)]
 
 
 def _resolution(dpi):

@@ -5,6 +5,7 @@ Also bounded in time: a progressive JPEG may have thousands of scans, each of wh
 
 import re
 import struct
+import threading
 
 import numpy as np
 import pyvips
@@ -12,6 +13,7 @@ import pyvips
 _MAX_SCANS = 100  # encoders make about 10
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _END = b"\xff\xd9"
+_libjpeg = threading.Lock()  # libvips has one place for what libjpeg notes, for all threads
 _FILLER_BYTES = 16  # so many zeros at the end may stand for a part that is missing
 # What libjpeg warns of though it has nothing to do with the picture, and what to put in its place: the version of JFIF,
 # the transform that Adobe's segment names, and the coefficients of a scan that is to have all of them.
@@ -24,6 +26,11 @@ _HARMLESS = (
 
 def open_header(data):
     """Return a JPEG as a pyvips.Image that is not decoded yet. Raises pyvips.Error."""
+    with _libjpeg:
+        return _open(data)
+
+
+def _open(data):
     return pyvips.Operation.call("jpegload_buffer", data, access="sequential", fail_on="warning")
 
 
@@ -66,14 +73,18 @@ def may_lack_a_part(data, photo):
         data: bytes of a JPEG of one scan.
         photo: uint8 [height, width, 3] RGB, as decoded, also at a part of the size.
     """
-    if not any(data.removesuffix(_END)[-_FILLER_BYTES:]):
+    if not _ends(data) or not any(data.removesuffix(_END)[-_FILLER_BYTES:]):
         return True
     return bool((np.abs(photo[-1, -1].astype(int) - 128) <= 1).all())  # what libjpeg puts where it has no data
 
 
 def with_end(data):
     """Return a JPEG with the marker at its end, which may be missing; whatever follows it stays."""
-    return data if _END in data[-64:] else data + _END
+    return data if _ends(data) else data + _END
+
+
+def _ends(data):
+    return _END in data[-64:]
 
 
 def chroma(data, header):
@@ -100,8 +111,14 @@ def _decode(data):
 
 
 def _decode_strictly(data):
-    try:
-        image = open_header(data)
-        return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, image.bands)
-    except pyvips.Error:
-        return None
+    with _libjpeg:
+        pyvips.vips_lib.vips_error_clear()
+        try:
+            image = _open(data)
+            pixels = np.frombuffer(image.write_to_memory(), np.uint8)
+        except pyvips.Error:
+            return None
+        # libvips looks for warnings before it decodes the next rows: those about the last rows are only noted.
+        noted = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())
+        pyvips.vips_lib.vips_error_clear()
+    return None if b"VipsJpeg" in noted else pixels.reshape(image.height, image.width, image.bands)

@@ -393,7 +393,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 def test_missing_file_and_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.png: cannot be read \(No such file"):
         images.read_photo(tmp_path / "nothing.png")
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is a folder; expected an image file"):
         images.read_image(tmp_path)
 
 
@@ -415,8 +415,7 @@ def test_random_damage_gives_an_image_or_one_error(tmp_path):
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
-    header = struct.pack(">II", 60000, 50000) + bytes([8, 2, 0, 0, 0])
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + bytes(4))
+    path.write_bytes(png(struct.pack(">II", 60000, 50000) + bytes([8, 2, 0, 0, 0]), b""))
     with pytest.raises(UserError, match="60000 x 50000 px, 3000 megapixels; at most 268 .* raise --max_megapixels"):
         images.read_photo(path)
     small = saved(tmp_path / "small.png", Image.fromarray(smooth()))
@@ -506,7 +505,7 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_too_large_for_the_format_keeps_the_old_file(tmp_path):
     path = tmp_path / "out.webp"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"webp cannot hold 16384 x 1 px; write a \.png"):
+    with pytest.raises(UserError, match=r"WebP cannot hold 16384 x 1 px; write a \.png"):
         images.write_image(path, np.zeros((1, 16384, 3), np.uint8))
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
@@ -518,14 +517,16 @@ def test_writing_something_else_is_a_mistake_of_the_caller(tmp_path, array):
 
 
 def test_find_photos(tmp_path):
-    for name in ("b.JPG", "a.jpeg", "sub/deeper/c.Png", "sub/d.bmp", "e.webp"):
+    photos = ("b.JPG", "a.jpeg", "sub/deeper/c.Png", "sub/d.bmp", "e.webp", "f.gif", "g.HEIC", "h.tif", "i.avif", "j.mpo")
+    left_out = (".hidden.jpg", "._a.jpeg", ".thumbnails/x.jpg", "@eaDir/b.JPG/x.jpg", "sub/__MACOSX/x.png")
+    for name in (*photos, *left_out, "notes.txt", "png", "raw.CR2", "sub/k.jxl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    for name in (".hidden.jpg", ".cache/x.jpg", "notes.txt", "f.gif", "png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in images.find_photos(str(tmp_path))]
-    assert names == ["a.jpeg", "b.JPG", "e.webp", "sub/d.bmp", "sub/deeper/c.Png"]
+    found = [
+        [path.relative_to(tmp_path).as_posix() for path in paths] for paths in images.look_through(str(tmp_path))
+    ]
+    assert found == [sorted(photos), ["raw.CR2", "sub/k.jxl"], ["@eaDir", "sub/__MACOSX"]]
+    assert images.find_photos(tmp_path) == images.look_through(tmp_path).photos
 
 
 def test_folders_without_photos_are_refused(tmp_path):

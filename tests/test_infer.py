@@ -158,8 +158,8 @@ def single_mistakes():
     yield "missing_image", {"image": "none.png"}, r"--image=.*none\.png: there is no such file or folder"
     yield "missing_mask", {"mask": "none.png"}, r"--mask=.*none\.png: there is no such file or folder"
     yield "missing_model", {"model": "none.keras"}, r"--model=.*none\.keras: there is no such file or folder"
-    yield "text_image", {"image": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
-    yield "text_mask", {"mask": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
+    yield "text_image", {"image": "text.png"}, r"text\.png: is not an image that can be read"
+    yield "text_mask", {"mask": "text.png"}, r"text\.png: is not an image that can be read"
     yield "truncated", {"image": "truncated.jpg"}, r"truncated\.jpg: is broken or incomplete \(42 x 31 px"
     yield "empty", {"image": "empty.jpg"}, r"empty\.jpg: is empty"
     yield (
@@ -177,7 +177,7 @@ def single_mistakes():
     yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
     yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
     yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
-    yield "suffix", {"output": "out.tiff"}, r"out\.tiff: found '\.tiff'"
+    yield "suffix", {"output": "out.gif"}, r"out\.gif: found '\.gif'"
     yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
     yield "exists", {"output": "white.png"}, r"white\.png: exists already; add --overwrite"
     yield "same_file", {"output": "photo.png"}, r"photo\.png: exists already; add --overwrite"
@@ -363,7 +363,7 @@ def test_folders(model, tmp_path, capsys):
     assert shown.out.startswith("4 of 6 photos done in ") and shown.out.endswith(" s, 2 failed\n")
     lines = shown.err.splitlines()
     assert len(lines) == 2
-    assert "broken.png: is no JPEG" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
+    assert "broken.png: is not an image" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
 
     # Once more: what is there stays, and counts as a failure.
     (tmp_path / "done" / "a.png").write_text("mine")
