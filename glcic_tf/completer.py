@@ -26,7 +26,11 @@ DTYPES = ("float32", "bfloat16")
 SCALE_TOLERANCE = 1.2
 
 
-class HoleSizeWarning(UserWarning):
+class PhotoWarning(UserWarning):
+    """Something about a photo that its owner should know."""
+
+
+class HoleSizeWarning(PhotoWarning):
     """A hole is larger than those that the network was trained for."""
 
 
@@ -150,7 +154,7 @@ class Completer:
         jpeg_quality=images.JPEG_QUALITY,
         isolated=False,
     ):
-        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, ICC profile, EXIF, XMP.
+        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, EXIF and the like.
 
         Args:
             image: file, see `images.read_image`; turned as EXIF says, and so is the output.
@@ -182,10 +186,12 @@ class Completer:
             hole = images.read_mask(mask, max_pixels, isolated)
         if hole.shape != pixels.shape[:2] and not resize_mask:
             sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
-            raise UserError(
-                f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; give a mask of the photo's size, or add "
-                "--resize_mask."
-            )
+            advice = "give a mask of the photo's size, or add --resize_mask"
+            if hole.shape == sensor_shape:
+                advice = "that is the photo's size before its EXIF turns it: draw the mask on it as viewers show it"
+            raise UserError(f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; {advice}.")
+        if pictures > 1:
+            warnings.warn(f"{image}: holds {pictures} pictures; the first is completed.", PhotoWarning, stacklevel=2)
         hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
         if hole.all() or not hole.any():
             left = "known" if hole.all() else "to complete"
@@ -213,17 +219,17 @@ class Completer:
         sides = [holes.thickness(hole, box) for box, _ in groups]
         factors = [self._factor(side) if scale == "auto" else scale for side in sides]
         self._warn_of_large_holes(max(sides, default=0), min(factors, default=1), name)
-        at_full_size = hole
+        unknown, at_full_size = holes.unseen(image, hole), hole
         try:
             for (box, own), factor in zip(groups, factors, strict=True):
                 if factor < 1:
-                    self._fill_reduced(image, hole, box, own, factor)
+                    self._fill_reduced(image, unknown, box, own, factor)
                     at_full_size = hole.copy() if at_full_size is hole else at_full_size
                     at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
-            self._fill(image, hole, at_full_size)
+            self._fill(image, unknown, at_full_size)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
-        return blending.poisson(image, image, hole) if postprocess == "poisson" else image
+        return blending.poisson(image, image, hole, unknown) if postprocess == "poisson" else image
 
     def _fill(self, image, hole, wanted):
         """Fill `wanted`, part of `hole`, as a pass of the whole image would; the image is changed in place.

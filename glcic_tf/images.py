@@ -242,10 +242,10 @@ def read_mask(path, max_pixels=MAX_PIXELS, isolated=False):
         bool [height, width], True in the hole, turned as EXIF says.
 
     Raises:
-        UserError: as `read_photo`.
+        UserError: as `read_photo`, or it is neither black nor white anywhere.
     """
     image = open_image(path, max_pixels, isolated).pixels
-    half = 128 if image.dtype == np.uint8 else 128 * 257
+    most = np.iinfo(image.dtype).max
     if image.shape[2] == 1:
         grey = image
     elif image.shape[2] == 3:
@@ -254,7 +254,12 @@ def read_mask(path, max_pixels=MAX_PIXELS, isolated=False):
         grey = cv2.extractChannel(image, 3)
         if grey.min() == grey.max():
             grey = cv2.cvtColor(image, cv2.COLOR_RGBA2GRAY)
-    return grey.reshape(image.shape[:2]) >= half
+    hole = grey.reshape(image.shape[:2]) >= 128 * (most // 255)
+    brightest = int(grey.max())
+    if brightest and not hole.any():
+        found = "no value above 1" if brightest == 1 else f"nothing brighter than {100 * brightest / most:.0f} % grey"
+        raise UserError(f"{path}: holds {found}; expected white in the hole ({most}), and black elsewhere.")
+    return hole
 
 
 def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):

@@ -230,7 +230,10 @@ def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channel
     images.write_image(tmp_path / f"with{suffix}", image, metadata=metadata)
     result = images.read_image(tmp_path / f"with{suffix}")
     np.testing.assert_array_equal(result, images.read_image(tmp_path / f"without{suffix}"))
-    assert dataclasses.replace(images.open_image(tmp_path / f"without{suffix}").metadata, chroma=None, dpi=None) == Metadata()
+    assert (
+        dataclasses.replace(images.open_image(tmp_path / f"without{suffix}").metadata, chroma=None, dpi=None)
+        == Metadata()
+    )
     if suffix == ".png":
         np.testing.assert_array_equal(result, image)
 
@@ -517,14 +520,23 @@ def test_writing_something_else_is_a_mistake_of_the_caller(tmp_path, array):
 
 
 def test_find_photos(tmp_path):
-    photos = ("b.JPG", "a.jpeg", "sub/deeper/c.Png", "sub/d.bmp", "e.webp", "f.gif", "g.HEIC", "h.tif", "i.avif", "j.mpo")
+    photos = (
+        "b.JPG",
+        "a.jpeg",
+        "sub/deeper/c.Png",
+        "sub/d.bmp",
+        "e.webp",
+        "f.gif",
+        "g.HEIC",
+        "h.tif",
+        "i.avif",
+        "j.mpo",
+    )
     left_out = (".hidden.jpg", "._a.jpeg", ".thumbnails/x.jpg", "@eaDir/b.JPG/x.jpg", "sub/__MACOSX/x.png")
     for name in (*photos, *left_out, "notes.txt", "png", "raw.CR2", "sub/k.jxl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [
-        [path.relative_to(tmp_path).as_posix() for path in paths] for paths in images.look_through(str(tmp_path))
-    ]
+    found = [[path.relative_to(tmp_path).as_posix() for path in paths] for paths in images.look_through(str(tmp_path))]
     assert found == [sorted(photos), ["raw.CR2", "sub/k.jxl"], ["@eaDir", "sub/__MACOSX"]]
     assert images.find_photos(tmp_path) == images.look_through(tmp_path).photos
 

@@ -64,7 +64,7 @@ LAYERS = {
 }
 BASE = {"errors": -8, "files": -7, "storage": -6}  # may be imported from every layer
 BASE |= {"exif": -5, "icc_profile": -5, "image_formats": -5, "jpeg_files": -5, "image_metadata": -4, "png_chunks": -4}
-BASE |= {"image_decoding": -3, "image_encoding": -3, "image_process": -2}
+BASE |= {"mask_pairs": -4, "image_decoding": -3, "image_encoding": -3, "image_process": -2}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names} | BASE
 
 
