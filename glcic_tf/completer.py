@@ -154,7 +154,7 @@ class Completer:
         jpeg_quality=images.JPEG_QUALITY,
         isolated=False,
     ):
-        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, EXIF and the like.
+        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, metadata.
 
         Args:
             image: file, see `images.read_image`; turned as EXIF says, and so is the output.

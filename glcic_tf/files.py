@@ -9,6 +9,8 @@ from pathlib import Path
 
 from glcic_tf.errors import UserError
 
+START_BYTES = 4096
+
 
 def make_folder(folder):
     """Create a folder, with those above it; nothing happens if it is there.
@@ -55,25 +57,28 @@ def check_regular(path, expected="a file"):
     open_regular(path, expected).close()
 
 
-def read_bytes(path, max_bytes, expected="a file"):
+def read_bytes(path, max_bytes, expected="a file", check_start=None):
     """Read a file whole.
 
     Args:
         path, expected: as for `open_regular`.
         max_bytes: the most that it may have.
+        check_start: function of its first START_BYTES, which raises before the rest is read.
 
     Raises:
         UserError: as `open_regular`, or it is longer.
     """
     with open_regular(path, expected) as file:
         try:
-            length = os.fstat(file.fileno()).st_size
-            data = file.read(length + 1) if length <= max_bytes else b""
+            start, length = file.read(START_BYTES), os.fstat(file.fileno()).st_size
+            if start and check_start:
+                check_start(start)
+            if length > max_bytes:
+                raise UserError(f"{path}: has {length} bytes; expected {expected} of at most {max_bytes}.")
+            data = start + file.read(max(length - len(start), 0) + 1)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}.") from error
-    if length > max_bytes:
-        raise UserError(f"{path}: has {length} bytes; expected {expected} of at most {max_bytes}.")
-    if len(data) > length:  # as what the kernel makes up, perhaps for ever
+    if len(data) > max(length, START_BYTES):  # as what the kernel makes up, perhaps for ever
         raise UserError(f"{path}: grows while it is read; expected {expected}.")
     return data
 

@@ -15,6 +15,7 @@ from xml.parsers.expat import ExpatError
 from glcic_tf import exif as exif_module
 
 _MAX_BYTES = 8_000_000  # of one kind of metadata; libpng reads no more either
+_MAX_PARSED_BYTES = 2**18  # of XMP: a tree takes a hundred times the memory
 _ICC_SPACES = {1: b"GRAY", 3: b"RGB ", 4: b"RGB "}  # by channels
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"(<tiff:Orientation>|tiff:Orientation\s*=\s*[\"'])\s*\d+\s*")
@@ -119,8 +120,8 @@ def _true_xmp(xmp, upright):
 
 def _without_promises(xmp):
     """Return XMP without the properties in _PROMISES. Raises ExpatError, RecursionError or ValueError."""
-    if b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp:
-        raise ValueError("XMP has no document type.")
+    if b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp or len(xmp) > _MAX_PARSED_BYTES:
+        raise ValueError("XMP is short, and has no document type.")
     document = minidom.parseString(xmp)
     found = False
     for element in document.getElementsByTagName("*"):

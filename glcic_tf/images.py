@@ -22,7 +22,6 @@ JPEG_QUALITY = 95
 THUMBNAIL_FOLDERS = ("@eaDir", "__MACOSX")  # that systems leave among photos
 _MAX_FILE_BYTES_PER_PIXEL = 8  # what pixels of four channels of 16 bit take
 _MAX_METADATA_BYTES = 2**26  # with them; motion videos too
-_SIGNATURE_BYTES = 4096  # in which a format can be told
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _REDUCED_ROOM = 1.5  # closer to the wanted size, single pixels differ by 30 grey levels
 _STRIP_ROWS = 64  # what is converted at once: fits a processor's cache
@@ -312,15 +311,20 @@ def suffix_like(path):
         UserError: the file cannot be read, or is no image.
     """
     with files.open_regular(path, "an image file") as file:
-        start = file.read(_SIGNATURE_BYTES)
+        start = file.read(files.START_BYTES)
+    return image_formats.written_as(_format_of(path, start)).suffixes[0]
+
+
+def _format_of(path, start):
     try:
-        return image_formats.written_as(image_decoding.format_of(start)).suffixes[0]
+        return image_decoding.format_of(start)
     except BrokenImageError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def _read(path, max_pixels):
-    data = files.read_bytes(path, _MAX_FILE_BYTES_PER_PIXEL * max_pixels + _MAX_METADATA_BYTES, "an image file")
+    most = _MAX_FILE_BYTES_PER_PIXEL * max_pixels + _MAX_METADATA_BYTES
+    data = files.read_bytes(path, most, "an image file", lambda start: _format_of(path, start))
     if not data:
         raise UserError(f"{path}: is empty; expected an image file ({image_formats.READ}).")
     return data

@@ -369,6 +369,24 @@ def test_masks(tmp_path, kind):
     np.testing.assert_array_equal(mask, expected, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("colour", "found"),
+    [
+        (1, "no value above 1"),
+        ((255, 0, 0), "nothing brighter than 30 % grey"),
+        (100, "nothing brighter than 39 % grey"),
+    ],
+)
+def test_masks_that_are_white_nowhere_are_told(tmp_path, colour, found):
+    picture = Image.new("RGB" if isinstance(colour, tuple) else "L", (9, 5))
+    saved(tmp_path / "black.png", picture)
+    picture.paste(colour, (2, 1, 5, 4))
+    saved(tmp_path / "mask.png", picture)
+    with pytest.raises(UserError, match=f"mask.png: holds {found}.*; expected white in the hole \\(255\\)"):
+        images.read_mask(tmp_path / "mask.png")
+    assert not images.read_mask(tmp_path / "black.png").any()
+
+
 def bad_files(folder):
     whole = {}
     for suffix in (".jpg", ".png", ".bmp", ".webp"):
