@@ -8,8 +8,8 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from glcic_tf.app.photo import Photo, read_painted, result_name
 from glcic_tf.apps import demo
+from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 
