@@ -222,7 +222,7 @@ def test_thin_holes_are_as_thin_as_they_say_and_never_empty():
     """No pixel of a single wire or letter's line lies deeper than half its diameter; crossings add little."""
     masks, centres = draw_many(THIN, image_size=256, count=60)
     area = masks.sum((1, 2))
-    assert 1 <= area.min() and area.max() < 256**2 / 4
+    assert area.min() >= 1 and area.max() < 256**2 / 4
     assert masks[np.arange(60), centres[:, 0], centres[:, 1]].all()
     assert np.mean([holds_disc(mask, 7) for mask in masks]) < 0.2
     wide = HoleSpec(kind="thin", thin_min_px=8, thin_max_px=8)
