@@ -20,7 +20,7 @@ from glcic_tf.completion.postprocesses import POSTPROCESSES
 from glcic_tf.imaging import holes, images
 from glcic_tf.imaging.pixels import as_pixels, from_rgb, to_rgb
 from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
-from glcic_tf.networks.networks import MARGIN_PX, STRIDE
+from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
 DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
@@ -46,7 +46,7 @@ class Completer:
     """A completion network ready for use on NumPy images and image files, by several threads at once if need be.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it; used in inference mode.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it; used in inference mode.
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
         dtype: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey levels.

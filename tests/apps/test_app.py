@@ -25,7 +25,7 @@ from glcic_tf.apps.page.temporary_files import Folder
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 # Gradio asks pandas for an option that newer ones no longer need.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")

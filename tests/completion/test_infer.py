@@ -17,7 +17,7 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 SCRIPT = Path(__file__).parents[2] / "infer.py"
 HEIGHT, WIDTH = 31, 42

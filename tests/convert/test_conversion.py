@@ -17,7 +17,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.convert import conversion, published
 from glcic_tf.export import savedmodel
 from glcic_tf.imaging import images
-from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.networks import discriminator_file, model_file
+from glcic_tf.networks.discriminator import context_discriminator, discriminator_arguments
 
 ROOT = Path(__file__).parents[2]
 NARROW = 1 / 32
@@ -108,7 +109,7 @@ def test_discriminators_become_files_that_training_starts_from(files, tmp_path, 
         "mmagic": published_weights.mmagic_discriminator,
     }[source](0, NARROW)
     expected, _ = published.convert(content, source, "discriminator")
-    assert networks.discriminator_arguments(loaded) == networks.discriminator_arguments(expected)
+    assert discriminator_arguments(loaded) == discriminator_arguments(expected)
     for ours, theirs in zip(loaded.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -188,8 +189,8 @@ def spoil(arguments):
 
 
 def test_discriminator_files_of_strangers(tmp_path):
-    model = networks.context_discriminator(16, 8, 1 / 32)
-    for notes, message in spoil(networks.discriminator_arguments(model)):
+    model = context_discriminator(16, 8, 1 / 32)
+    for notes, message in spoil(discriminator_arguments(model)):
         model_file.save(model, tmp_path / "d.keras", {"arguments": notes})
         with pytest.raises(UserError, match=message):
             discriminator_file.load(tmp_path / "d.keras")
