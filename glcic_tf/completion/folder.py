@@ -1,6 +1,5 @@
 """Complete a photo or a folder of photos: pairs them with masks and outputs, and goes on where one fails."""
 
-import warnings
 from pathlib import Path
 
 from glcic_tf.common import cli, files
@@ -49,7 +48,7 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
     if folder:
         files.make_folder(output)  # before hours of work, not after
     with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completion.completer import Completer, PhotoWarning
+        from glcic_tf.completion.completer import Completer
 
         completer = Completer.load(model, dtype)
 
@@ -59,22 +58,12 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
             raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
-        completer.complete_file(photo, mask, path, overwrite=overwrite, **options)
+        for note in completer.complete_file(photo, mask, path, overwrite=overwrite, **options).notes:
+            cli.say(f"{photo}: {note}")
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", PhotoWarning)
-        show_others = warnings.showwarning
-
-        def show(message, category, *where):
-            if issubclass(category, PhotoWarning):
-                cli.say(message)
-            else:
-                show_others(message, category, *where)
-
-        warnings.showwarning = show
-        if folder:
-            return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
-        work(jobs[0])
+    if folder:
+        return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
+    work(jobs[0])
     return 0
 
 

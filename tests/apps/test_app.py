@@ -274,7 +274,7 @@ def test_photo_is_completed_and_undone(completer, tmp_path, channels, dtype):
     np.testing.assert_array_equal(painted, hole())
     photo.complete(completer, painted, 2, "poisson")
     first, grown = photo.pixels.copy(), holes.dilate(hole(), 2)
-    np.testing.assert_array_equal(first, completer.complete(original, hole(), mask_dilate=2, postprocess="poisson"))
+    np.testing.assert_array_equal(first, completer(original, hole(), mask_dilate=2, postprocess="poisson"))
     assert photo.completions == 1 and not photo.hole(np.zeros((HEIGHT, WIDTH), bool)).any()
     photo.complete(completer, ~grown & (np.arange(WIDTH) < 5), 0, "none")
     photo.undo()

@@ -86,7 +86,7 @@ def test_from_the_command_line(model, loaded, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     result = images.read_image(tmp_path / "new" / "deep" / "out.png")
     np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
-    expected = loaded.complete(photo(), hole())
+    expected = loaded(photo(), hole())
     assert np.abs(result.astype(int) - expected).max() <= 1
 
 
@@ -110,7 +110,7 @@ def test_from_the_command_line(model, loaded, tmp_path):
         ),
         (
             ["--image=a", "--output=c", "--postprocess=blur"],
-            "infer.py: flag --postprocess=blur: value should be one of <none|poisson>; see infer.py --help",
+            "infer.py: flag --postprocess=blur: value should be one of <none|poisson|texture|auto>; see infer.py --help",
         ),
     ],
 )
@@ -169,13 +169,13 @@ def single_mistakes():
         {"mask": "white.png"},
         r"white\.png: leaves nothing known in .*photo\.png; expected white in the hole",
     )
-    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*--invert_mask"
+    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*invert_mask"
     yield (
         "wrong_size",
         {"mask": "small.png"},
-        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*--resize_mask",
+        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*resize_mask",
     )
-    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a --mask"
+    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a mask"
     yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
     yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
     yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
@@ -252,7 +252,7 @@ def test_flags_reach_the_completer(model, loaded, tmp_path):
     done = run_script(*flags, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     options = {"invert_mask": True, "resize_mask": True, "mask_dilate": 2, "scale": 0.5, "postprocess": "poisson"}
-    expected = loaded.complete(photo(), ~inside, **options)
+    expected = loaded(photo(), ~inside, **options)
     result = images.read_image(tmp_path / "out.png")
     assert np.abs(result.astype(int) - expected).max() <= 1
     assert (result != photo()).any(axis=-1)[9, 14]  # grown beyond row 10
@@ -371,7 +371,7 @@ def test_folders(model, tmp_path, capsys):
     (tmp_path / "done" / "a.png").write_text("mine")
     assert infer(*call) == 6
     assert (tmp_path / "done" / "a.png").read_text() == "mine"
-    assert capsys.readouterr().err.count("exists already; add --overwrite") == 4
+    assert capsys.readouterr().err.count("exists already; set overwrite") == 4
     assert infer(*call, overwrite=True) == 2
     assert images.read_image(tmp_path / "done" / "a.png").shape == (HEIGHT, WIDTH, 3)
 
@@ -444,7 +444,7 @@ def test_colours_under_full_transparency_do_not_reach_the_hole(loaded, postproce
     results = []
     for hidden in (0, 255):
         image[:, 34:, :3] = hidden
-        results.append(loaded.complete(image, hole(), postprocess=postprocess))
+        results.append(loaded(image, hole(), postprocess=postprocess))
         np.testing.assert_array_equal(results[-1][~hole()], image[~hole()])
     np.testing.assert_array_equal(results[0][hole()], results[1][hole()])
 

@@ -58,16 +58,11 @@ class Work:
             progress(0.1, desc="Completing")
             start = time.perf_counter()
             hole = photo.hole(read_painted(layers, photo.preview_shape))
-            thickness = photo.complete(completer, hole, grow, "poisson" if blend else "none")
+            done = photo.complete(completer, hole, grow, "poisson" if blend else "none")
             seconds = time.perf_counter() - start
             progress(0.9, desc="Showing")
             status = f"Completed in {seconds:.1f} s. Go on painting, download it, or undo it."
-            largest = completer.trained_hole_px and completer.trained_hole_px[1]
-            if largest and thickness > largest:
-                status += (
-                    f" The hole is {thickness} px thick, but the network was trained on holes of at most {largest} px: "
-                    "it may be blurred."
-                )
+            status += "".join(f" {note[0].upper()}{note[1:]}" for note in done.notes)
             return self._shown(photo, status)
 
     def undo(self, token):

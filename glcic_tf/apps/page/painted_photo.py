@@ -101,7 +101,7 @@ class Photo:
             mask_dilate, postprocess: of `Completer.complete`.
 
         Returns:
-            The hole's thickness in px, see `holes.thickness`.
+            Completion.
 
         Raises:
             UserError: nothing to complete or nothing known, or too little memory.
@@ -112,16 +112,16 @@ class Photo:
         if grown.all():
             raise UserError("The whole photo is painted over: leave something that it can be completed from.")
         try:
-            completed = completer.complete(self.pixels, grown, postprocess=postprocess)
+            done = completer.complete(self.pixels, grown, postprocess=postprocess)
         except MemoryError as error:
             raise UserError("There is too little memory for this hole: paint a smaller one.") from error
         # Packed: a photo of 24 megapixels would else be kept whole for every step back.
         self._history.append((np.packbits(hole), np.packbits(grown), self.pixels[grown]))
         while len(self._history) > _MAX_UNDO or self.nbytes > 2 * self.pixels.nbytes and len(self._history) > 1:
             del self._history[0]
-        self.pixels = completed
+        self.pixels = done.image
         self.set_hole(None)
-        return max(holes.thickness(grown, box) for box in holes.group_boxes(grown))
+        return done
 
     def undo(self):
         """Undo the last completion; its hole is painted again.
