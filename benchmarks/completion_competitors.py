@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks import workers
 from glcic_tf.common import cli
-from glcic_tf.networks.networks import STRIDE
+from glcic_tf.networks.completion import STRIDE
 
 
 def photo_and_hole(side):
@@ -23,10 +23,10 @@ def serve_tensorflow(case):
 
     from glcic_tf.completion import windows
     from glcic_tf.completion.completer import Completer
-    from glcic_tf.networks import networks
+    from glcic_tf.networks.completion import completion_network
 
     tf.config.threading.set_intra_op_parallelism_threads(case["threads"])
-    completer = Completer(networks.completion_network(case["width"]), dtype=case["dtype"])
+    completer = Completer(completion_network(case["width"]), dtype=case["dtype"])
     photo, hole = photo_and_hole(case["size"])
     whole = (0, 0, *(-(-side // STRIDE) * STRIDE for side in hole.shape))
     windows.plan = lambda wanted: [((0, 0, *hole.shape), whole)]

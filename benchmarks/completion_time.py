@@ -28,7 +28,7 @@ def measure_here(side, way):
     """Print median seconds and peak MB of one process."""
     from glcic_tf.completion import windows
     from glcic_tf.completion.completer import Completer
-    from glcic_tf.networks.networks import completion_network
+    from glcic_tf.networks.completion import completion_network
 
     completer = Completer(completion_network(_WIDTH.value))
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)

@@ -173,8 +173,8 @@ def run():
 def _save_network(path):
     """Write a network with random weights, on which no time depends; return the path."""
     code = (
-        "import sys; from glcic_tf.networks import model_file, networks; "
-        "model_file.save(networks.completion_network(float(sys.argv[1])), sys.argv[2])"
+        "import sys; from glcic_tf.networks import completion, model_file; "
+        "model_file.save(completion.completion_network(float(sys.argv[1])), sys.argv[2])"
     )
     subprocess.run([sys.executable, "-c", code, str(_WIDTH.value), str(path)], check=True, capture_output=True)
     return str(path)

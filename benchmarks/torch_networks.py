@@ -1,4 +1,4 @@
-"""The networks of `glcic_tf.networks.networks` in PyTorch, written as one would write them there.
+"""The networks of `glcic_tf.networks` in PyTorch, written as one would write them there.
 
 Shapes are [batch, channels, height, width].
 """

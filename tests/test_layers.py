@@ -50,11 +50,11 @@ def package_imports(source):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import glcic_tf.networks.networks", {("networks", "networks")}),
+        ("import glcic_tf.networks.completion", {("networks", "completion")}),
         ("import keras, glcic_tf.data.dataset as d", {("data", "dataset")}),
         ("from glcic_tf.data import dataset, shards", {("data", "dataset"), ("data", "shards")}),
         ("from glcic_tf.networks import DEFAULT_MODEL", {("networks",)}),
-        ("from glcic_tf.networks.networks import STRIDE", {("networks", "networks")}),
+        ("from glcic_tf.networks.completion import STRIDE", {("networks", "completion")}),
         ("def f():\n    from glcic_tf.training.loop import train", {("training", "loop")}),
         ("import numpy\nfrom collections import abc", set()),
         ("from glcic_tf import __doc__", set()),

@@ -20,7 +20,7 @@ from glcic_tf.completion.postprocesses import POSTPROCESSES
 from glcic_tf.imaging import holes, images
 from glcic_tf.imaging.pixels import as_pixels, from_rgb, to_rgb
 from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
-from glcic_tf.networks.networks import MARGIN_PX, STRIDE
+from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
 DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
@@ -30,11 +30,15 @@ SCALE_TOLERANCE = 1.2
 MIN_TEXTURE_PX = 12
 
 
-class HoleSizeWarning(UserWarning):
+class PhotoWarning(UserWarning):
+    """Something about a photo that its owner should know."""
+
+
+class HoleSizeWarning(PhotoWarning):
     """A hole is larger than those that the network was trained for."""
 
 
-class TextureWarning(UserWarning):
+class TextureWarning(PhotoWarning):
     """Texture was asked for, but too little is known to copy it from."""
 
 
@@ -42,7 +46,7 @@ class Completer:
     """A completion network ready for use on NumPy images and image files, by several threads at once if need be.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it; used in inference mode.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it; used in inference mode.
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
         dtype: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey levels.
@@ -162,8 +166,9 @@ class Completer:
         overwrite=False,
         max_pixels=images.MAX_PIXELS,
         jpeg_quality=images.JPEG_QUALITY,
+        isolated=False,
     ):
-        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, ICC profile, EXIF, XMP.
+        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, metadata.
 
         Args:
             image: file, see `images.read_image`; turned as EXIF says, and so is the output.
@@ -173,6 +178,7 @@ class Completer:
             overwrite: replace an output that exists.
             max_pixels: refuse larger images and masks.
             jpeg_quality: 1 to 100, for JPEG alone.
+            isolated: see `images.open_image`.
 
         Raises:
             UserError: a file cannot be read, used or written, or the mask leaves nothing to complete or nothing known.
@@ -185,19 +191,21 @@ class Completer:
         images.check_writable_suffix(output)
         if output.exists() and not overwrite:
             raise UserError(f"{output}: exists already; add --overwrite to replace it.")
-        pixels, metadata = images.read_image_and_metadata(image, max_pixels)
+        pixels, metadata, _, pictures, sensor_shape = images.open_image(image, max_pixels, isolated)
         if mask == holes.ALPHA:
             if pixels.shape[2] != 4:
                 raise UserError(f"{image}: has no transparency to take the hole from; name a --mask.")
             mask, hole = f"the alpha of {image}", holes.from_alpha(pixels)
         else:
-            hole = images.read_mask(mask, max_pixels)
+            hole = images.read_mask(mask, max_pixels, isolated)
         if hole.shape != pixels.shape[:2] and not resize_mask:
             sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
-            raise UserError(
-                f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; give a mask of the photo's size, or add "
-                "--resize_mask."
-            )
+            advice = "give a mask of the photo's size, or add --resize_mask"
+            if hole.shape == sensor_shape:
+                advice = "that is the photo's size before its EXIF turns it: draw the mask on it as viewers show it"
+            raise UserError(f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; {advice}.")
+        if pictures > 1:
+            warnings.warn(f"{image}: holds {pictures} pictures; the first is completed.", PhotoWarning, stacklevel=2)
         hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
         if hole.all() or not hole.any():
             left = "known" if hole.all() else "to complete"
@@ -225,30 +233,30 @@ class Completer:
         sides = [holes.thickness(hole, box) for box, _ in groups]
         factors = [self._factor(side) if scale == "auto" else scale for side in sides]
         self._warn_of_large_holes(max(sides, default=0), min(factors, default=1), name)
-        at_full_size = hole
+        unknown, at_full_size = holes.unseen(image, hole), hole
         try:
             for (box, own), factor in zip(groups, factors, strict=True):
                 if factor < 1:
-                    self._fill_reduced(image, hole, box, own, factor)
+                    self._fill_reduced(image, unknown, box, own, factor)
                     at_full_size = hole.copy() if at_full_size is hole else at_full_size
                     at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
-            self._fill(image, hole, at_full_size)
+            self._fill(image, unknown, at_full_size)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
-        return self._post_process(image, hole, postprocess, name)
+        return self._post_process(image, hole, unknown, postprocess, name)
 
-    def _post_process(self, image, hole, postprocess, name):
+    def _post_process(self, image, hole, unknown, postprocess, name):
         """Post-process a completed image, in place or not; see `complete`. Warnings begin with `name`."""
         if postprocess == "texture":
-            image, note = texture.synthesise(image, image, hole)
+            image, note = texture.synthesise(image, image, hole, unknown)
             if note:
                 warnings.warn(f"{name}{note}.", TextureWarning, stacklevel=4)
         elif postprocess == "poisson" or self.postprocess == "poisson" and postprocess == "auto":
-            image = blending.poisson(image, image, hole)
+            image = blending.poisson(image, image, hole, unknown)
         elif postprocess == "auto":
             thick = holes.thick(hole, MIN_TEXTURE_PX)
-            image, _ = texture.synthesise(image, image, thick, hole)
-            image = blending.poisson(image, image, hole & ~thick)
+            image, _ = texture.synthesise(image, image, thick, unknown)
+            image = blending.poisson(image, image, hole & ~thick, unknown & ~thick)
         return image
 
     def _fill(self, image, hole, wanted):

@@ -11,7 +11,7 @@ from glcic_tf.convert.tensors import (
     tower,
     width_of,
 )
-from glcic_tf.networks import networks
+from glcic_tf.networks.completion import completion_network
 
 
 def completion(tensors, settings):
@@ -26,7 +26,7 @@ def completion(tensors, settings):
             "it does not hold the mean pixel, which is mpv in the config.json beside it: name it by --config"
         )
     width = width_of(tensors.shape("conv4.weight", 4)[0], 256)
-    model = networks.completion_network(width, relu_first=True, dtype="float32")
+    model = completion_network(width, relu_first=True, dtype="float32")
 
     def take_kernel(index, name, shape):
         filters = model.get_layer(name).filters

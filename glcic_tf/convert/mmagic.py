@@ -12,7 +12,7 @@ from glcic_tf.convert.tensors import (
     tower,
     width_of,
 )
-from glcic_tf.networks import networks
+from glcic_tf.networks.completion import completion_network
 
 _LAYERS = (
     *(f"encoder.enc{i}" for i in range(1, 7)),
@@ -28,9 +28,7 @@ def completion(tensors):
         LayoutError: they are of another network.
     """
     width = width_of(tensors.shape(f"{_LAYERS[3]}.conv.weight", 4)[0], 256)
-    model = networks.completion_network(
-        width, input_scale=2.0, input_offset=(-1.0, -1.0, -1.0), output="clip", dtype="float32"
-    )
+    model = completion_network(width, input_scale=2.0, input_offset=(-1.0, -1.0, -1.0), output="clip", dtype="float32")
 
     def take_kernel(index, name, shape):
         layer = _LAYERS[index - 1]

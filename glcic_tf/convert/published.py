@@ -4,7 +4,7 @@
 https://github.com/otenim/GLCIC-PyTorch. `mmagic`: the model global_local of https://github.com/open-mmlab/mmagic. All
 have the geometry of `networks`, and each its own order of channels, value range, filling of the hole, order of the
 layers and output; what cannot be moved into weights travels as arguments of the network, see
-`networks.completion_network`.
+`completion.completion_network`.
 """
 
 from glcic_tf.convert import glcic_pytorch, mmagic, torch7_release

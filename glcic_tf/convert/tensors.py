@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from glcic_tf.networks import networks
+from glcic_tf.networks.discriminator import context_discriminator
 
 DECONVOLUTIONS = (13, 15)
 LAST = 17  # C's convolution without batch normalisation
@@ -140,7 +140,7 @@ def tower(tensors, prefix, convolution, norm, dense, bias):
 def build_discriminator(towers, logit, **arguments):
     """Build D of `tower`'s results for the whole image and the patch, and the logit's weights [2048, 1] and [1]."""
     (_, image_depth, image_size, filters), (_, patch_depth, patch_size, _) = towers
-    model = networks.context_discriminator(
+    model = context_discriminator(
         image_size,
         patch_size,
         width=width_of(filters, 64),

@@ -19,7 +19,7 @@ from glcic_tf.convert.tensors import (
     describe,
     width_of,
 )
-from glcic_tf.networks import networks
+from glcic_tf.networks.completion import completion_network
 
 _DILATIONS = {7: 2, 8: 4, 9: 8, 10: 16}
 _STRIDES = {2: 2, 4: 2, 13: 2, 15: 2}
@@ -37,7 +37,7 @@ def completion(content):
     mean = [float(x) for x in mean.ravel()]
     epsilon = _number(modules[1], "eps", 1e-5)
     width = width_of(_number(modules[9], "nOutputPlane", 0), 256)
-    model = networks.completion_network(
+    model = completion_network(
         width, (0.0, 0.0, 0.0), epsilon=epsilon, input_offset=[-x for x in mean], dtype="float32"
     )
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.export import formats
-from glcic_tf.networks.networks import STRIDE
+from glcic_tf.networks.completion import STRIDE
 
 SUFFIX = ".tflite"
 DTYPES = ("float32", "float16")
@@ -26,7 +26,7 @@ def export(model, output, size=SIZE, dtype="float32", fold=True, overwrite=False
     Only LiteRT's own operators are in it. The notes about how it was made are a zip member, `glcic.json`, of the file.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it, of any dtype policy.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
         output: file to write, ending in `.tflite`; the folders above it are created.
         size: height and width in px, any from 1 up.
         dtype: "float16" stores the weights in float16; the runtime decides what it computes in.

@@ -7,7 +7,7 @@ import numpy as np
 
 from glcic_tf.export import formats
 from glcic_tf.export.onnx_graph import Graph, add_network
-from glcic_tf.networks.networks import MARGIN_PX, STRIDE
+from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
 SUFFIX = ".onnx"
 DTYPES = ("float32", "float16")  # ONNX Runtime has no convolution in bfloat16 on the CPU
@@ -22,7 +22,7 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
     The notes about how it was made stand in the file's metadata, under `glcic.json`.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it, of any dtype policy.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
         output: file to write, ending in `.onnx`; the folders above it are created.
         dtype: one of DTYPES: of the network's weights and computation.
         fold: fold batch normalisation into the convolutions, see `folding.fold_batch_norm`.
@@ -48,7 +48,7 @@ def build(onnx, network, dtype="float32"):
 
     Args:
         onnx: the package `onnx`.
-        network: float32 completion network, see `networks.completion_network`.
+        network: float32 completion network, see `completion.completion_network`.
         dtype: one of DTYPES.
     """
     graph, uint8 = Graph(onnx), onnx.TensorProto.UINT8

@@ -18,7 +18,7 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
     than OpenVINO's translation of the TensorFlow graph. The folder holds `glcic.json`, too: how it was made.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it, of any dtype policy.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
         output: folder to write; those above it are created.
         dtype: "float32" stores weights and computes so, whatever the runtime would prefer; "float16" stores the weights
             in float16 and computes in float32. "bfloat16" stores float32 and lets the runtime choose what it computes

@@ -13,7 +13,7 @@ import tensorflow as tf
 from glcic_tf.common import files
 from glcic_tf.common.errors import first_line
 from glcic_tf.networks import folding, model_file
-from glcic_tf.networks.networks import MARGIN_PX, STRIDE
+from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
 SIGNATURE = "serving_default"  # what TensorFlow Serving calls unless told otherwise
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -29,12 +29,13 @@ def savedmodel(model, output, fold=True, overwrite=False, metadata=None):
     [batch, height, width, 1] uint8 (hole from 128 up), batch, height and width being any, and the output `completed`
     [batch, height, width, 3] uint8 RGB. Known pixels come out bit-equal; a batch without a hole comes out as it is, and
     an image that is all hole is filled from nothing, since a graph cannot refuse one of several. It computes in
-    float32, whatever the policy that the model was trained in.
+    float32, whatever the policy that the model was trained in. `keras.layers.TFSMLayer(output)` loads it as a layer of
+    {"image": ..., "mask": ...}.
 
     The folder also holds a request that warms up TensorFlow Serving, and `assets.extra/glcic.json`: how it was made.
 
     Args:
-        model: Keras model as `networks.completion_network` or `model_file.load` gives it, of any dtype policy.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
         output: folder to write; those above it are created.
         fold: fold batch normalisation into the convolutions, see `folding.fold_batch_norm`.
         overwrite: replace a SavedModel that is there. Without it only an empty folder is replaced.
@@ -51,7 +52,9 @@ def savedmodel(model, output, fold=True, overwrite=False, metadata=None):
         module = tf.Module()
         module.weights = [variable.value for variable in network.variables]  # the graph's, to be saved
         try:
-            tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: serving_function(network)})
+            complete = serving_function(network)
+            module.serve = module.serving_default = _of_dict(complete)  # what keras.layers.TFSMLayer looks for
+            tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: complete})
         except tf.errors.OpError as error:
             raise OSError(0, first_line(error)) from error
         (temporary / NOTES_FILE).parent.mkdir()
@@ -64,7 +67,7 @@ def serving_function(network):
     """Return the tf.function behind the signature, see `savedmodel`: uint8 image and mask -> {"completed": uint8}.
 
     Args:
-        network: float32 completion network, see `networks.completion_network`.
+        network: float32 completion network, see `completion.completion_network`.
     """
 
     @tf.function(
@@ -86,6 +89,17 @@ def serving_function(network):
         return {"completed": completed}
 
     return complete
+
+
+def _of_dict(complete):
+    """The same function of a dict of both inputs, as a layer takes them; a signature takes keywords alone."""
+    image, mask = complete.input_signature
+
+    @tf.function(autograph=False, input_signature=[{"image": image, "mask": mask}])
+    def serve(inputs):
+        return complete(inputs["image"], inputs["mask"])
+
+    return serve
 
 
 def _complete(network, image, hole):

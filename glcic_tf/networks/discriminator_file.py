@@ -7,10 +7,11 @@ numbers come from the file.
 import inspect
 
 from glcic_tf.common.errors import UserError, first_line
-from glcic_tf.networks import model_file, networks
+from glcic_tf.networks import model_file
+from glcic_tf.networks.discriminator import context_discriminator, discriminator_arguments
 
 _ARGUMENTS = "arguments"  # in the notes
-_EXPECTED = set(inspect.signature(networks.context_discriminator).parameters) - {"synchronized", "dtype"}
+_EXPECTED = set(inspect.signature(context_discriminator).parameters) - {"synchronized", "dtype"}
 _MAX_SIDE_PX, _MAX_WIDTH = 1024, 2  # bound the memory that a small file can ask for
 
 
@@ -20,14 +21,14 @@ def save(model, path, metadata=None):
     Raises:
         UserError: the name does not end in `.keras`, or the place cannot be written.
     """
-    model_file.save(model, path, {**(metadata or {}), _ARGUMENTS: networks.discriminator_arguments(model)})
+    model_file.save(model, path, {**(metadata or {}), _ARGUMENTS: discriminator_arguments(model)})
 
 
 def load(path):
     """Load a context discriminator from a file that anybody may have made.
 
     Returns:
-        Model as `networks.context_discriminator` builds it, in float32.
+        Model as `discriminator.context_discriminator` builds it, in float32.
 
     Raises:
         UserError: the file is missing, broken, or holds no discriminator.
@@ -43,7 +44,7 @@ def load(path):
         sizes = [value for value in arguments.values() if isinstance(value, int | float)]
         if not all(abs(value) <= _MAX_SIDE_PX for value in sizes) or not 0 < arguments["width"] <= _MAX_WIDTH:
             raise refuse("its notes describe a network that is too large")
-        model = networks.context_discriminator(**arguments, dtype="float32")
+        model = context_discriminator(**arguments, dtype="float32")
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise refuse(f"its notes do not describe one ({first_line(error)})") from error
     model_file.read_weights(path, model)

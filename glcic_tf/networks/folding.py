@@ -54,7 +54,7 @@ def compute_in_bfloat16(model):
     """Return a copy of a completion network whose hidden layers compute in bfloat16: on CPUs with it in half the time.
 
     Args:
-        model: float32 functional Keras model with the layer names of `networks.completion_network`, folded or not.
+        model: float32 functional Keras model with the layer names of `completion.completion_network`, folded or not.
 
     Returns:
         New model with the same weights; input and output, and the last convolution, stay float32.

@@ -76,7 +76,7 @@ def load(path):
 
     Returns:
         Model with inputs `image` [batch, height, width, 3] and `mask` [batch, height, width, 1], output
-        [batch, height, width, 3]; see `networks.completion_network`.
+        [batch, height, width, 3]; see `completion.completion_network`.
 
     Raises:
         UserError: the file is missing, no `.keras` file, too large, broken, holds a layer that is not on the list of

@@ -17,7 +17,8 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.data import sources
 from glcic_tf.export import savedmodel
-from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.networks import discriminator_file, model_file
+from glcic_tf.networks.completion import completion_arguments
 from glcic_tf.training import cluster, optimizers, train_state
 from glcic_tf.training.checkpoints import Checkpoints
 from glcic_tf.training.settings import BEST_FIGURES
@@ -151,7 +152,7 @@ class Run:
         Args:
             mean_pixel: RGB in [0, 1].
             photos, fingerprint: how many photos there are, and what `sources.fingerprint` says of them.
-            network: dict of `networks.completion_arguments`, where C is like that of a model file; else None.
+            network: dict of `completion.completion_arguments`, where C is like that of a model file; else None.
         """
         self._write_json("config.json", self.resolved)
         self._write_json("mean_pixel.json", list(mean_pixel))
@@ -183,7 +184,7 @@ class Run:
         if source is None:
             return None
         try:
-            network = networks.completion_arguments(source)
+            network = completion_arguments(source)
         except (AttributeError, ValueError) as error:
             raise UserError(
                 f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "

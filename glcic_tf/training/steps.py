@@ -11,7 +11,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from glcic_tf.networks import networks
+from glcic_tf.networks.discriminator import with_features
 from glcic_tf.training import losses, optimizers, patches
 
 METRICS = {
@@ -153,7 +153,7 @@ def _discriminate_fakes(state, stage, batch, forward):
     if not stage.feature_matching_weight:
         logits = _discriminate(state, stage, forward.fakes, batch["patch"])
         return logits, tf.zeros_like(logits[:, 0])
-    network = networks.with_features(state.discriminator)
+    network = with_features(state.discriminator)
     with forward.tape.stop_recording():
         real = network(_discriminator_inputs(state, stage, forward.images, batch["patch"]), training=True)
     fake = network(_discriminator_inputs(state, stage, forward.fakes, batch["patch"]), training=True)

@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.networks import initial_weights, model_file, networks, phases
+from glcic_tf.networks import completion, discriminator, initial_weights, model_file, phases
 from glcic_tf.training.optimizers import carry_over, inner, loss_scale_variables, make_optimizer
 
 
@@ -27,9 +27,9 @@ class TrainState:
 
         Args:
             config: ConfigDict.
-            mean_pixel: as in `networks.completion_network`.
+            mean_pixel: as in `completion.completion_network`.
             strategy: tf.distribute.Strategy.
-            arguments: of `networks.completion_network`, from a model file that C is to be like; None: the config's.
+            arguments: of `completion.completion_network`, from a model file that C is to be like; None: the config's.
             first_discriminator: network that D starts from, see `discriminator_file.load`; None: random weights.
         """
         self.config, self.strategy, self._first_discriminator = config, strategy, first_discriminator
@@ -42,7 +42,7 @@ class TrainState:
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
     def _build_completion(self, mean_pixel, arguments):
-        network = networks.completion_network(
+        network = completion.completion_network(
             mean_pixel=mean_pixel, synchronized=True, dtype=self.config.precision, **arguments
         )
         _draw_weights(network, self.config.seed)
@@ -111,7 +111,7 @@ class TrainState:
             "local_convolutions": d.local_convolutions or None,
         }
         if source is not None:
-            given = networks.discriminator_arguments(source)
+            given = discriminator.discriminator_arguments(source)
             sizes = {"image_size": stage.image_size, "patch_size": stage.patch_size}
             if {name: given[name] for name in sizes} != sizes:
                 raise UserError(
@@ -119,7 +119,7 @@ class TrainState:
                     f"{given['patch_size']} px; stage {stage.name} has {stage.image_size} and {stage.patch_size}."
                 )
             arguments = given
-        network = networks.context_discriminator(
+        network = discriminator.context_discriminator(
             **arguments,
             synchronized=True,
             dtype=self.config.precision,

@@ -25,7 +25,7 @@ from glcic_tf.apps.page.temporary_files import Folder
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 # Gradio asks pandas for an option that newer ones no longer need.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
@@ -158,8 +158,8 @@ def test_mistakes_are_told_and_name_no_folder_of_the_server(client, address, tmp
     (tmp_path / "bomb.png").write_bytes(bomb())
     (tmp_path / "large.png").write_bytes(bytes(1_100_000))
     black, small = write(tmp_path / "black.png", ~(hole() | True)), write(tmp_path / "small.png", hole()[1:])
-    assert refused(client, tmp_path / "text.png", mask).startswith("text.png: is no JPEG, PNG, BMP or WebP image")
-    assert refused(client, image, tmp_path / "text.png").startswith("text.png: is no JPEG")
+    assert refused(client, tmp_path / "text.png", mask).startswith("text.png: is not an image that can be read")
+    assert refused(client, image, tmp_path / "text.png").startswith("text.png: is not an image")
     assert "20000 x 10000 px, 200 megapixels; at most 1 are read" in refused(client, tmp_path / "bomb.png", mask)
     assert "200 megapixels" in refused(client, image, tmp_path / "bomb.png")
     assert refused(client, image, black).startswith("black.png: leaves nothing to complete in photo.png")

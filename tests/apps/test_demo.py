@@ -10,7 +10,7 @@ from glcic_tf.apps import demo
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import images, pictures
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.evaluation import baselines, protocols
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 METHODS = ("telea", "mean_colour")
 

@@ -26,7 +26,7 @@ from glcic_tf.apps.portable.bundle import Bundle
 from glcic_tf.common import config_file
 from glcic_tf.common.errors import UserError
 from glcic_tf.data import dataset, examples, sources
-from glcic_tf.networks import model_file, networks
+from glcic_tf.networks import completion, model_file
 from glcic_tf.training import checkpoints, loop, stages, steps, train_state
 
 ROOT = Path(train_script.__file__).parent
@@ -241,7 +241,7 @@ def small_completion_network(width, mean_pixel, synchronized, dtype):
 
 @pytest.fixture
 def small_networks(monkeypatch):
-    monkeypatch.setattr(networks, "completion_network", small_completion_network)
+    monkeypatch.setattr(completion, "completion_network", small_completion_network)
 
 
 @pytest.fixture

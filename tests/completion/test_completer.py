@@ -11,7 +11,7 @@ from glcic_tf.completion import completer, windows
 from glcic_tf.completion.completer import Completer, HoleSizeWarning
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import MARGIN_PX, completion_network
+from glcic_tf.networks.completion import MARGIN_PX, completion_network
 
 AWKWARD_SIZES = [(1, 2), (1, 7), (7, 1), (3, 5), (4, 4), (257, 255), (40, 900)]
 

@@ -17,7 +17,7 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 SCRIPT = Path(__file__).parents[2] / "infer.py"
 HEIGHT, WIDTH = 31, 42
@@ -160,8 +160,8 @@ def single_mistakes():
     yield "missing_image", {"image": "none.png"}, r"--image=.*none\.png: there is no such file or folder"
     yield "missing_mask", {"mask": "none.png"}, r"--mask=.*none\.png: there is no such file or folder"
     yield "missing_model", {"model": "none.keras"}, r"--model=.*none\.keras: there is no such file or folder"
-    yield "text_image", {"image": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
-    yield "text_mask", {"mask": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
+    yield "text_image", {"image": "text.png"}, r"text\.png: is not an image that can be read"
+    yield "text_mask", {"mask": "text.png"}, r"text\.png: is not an image that can be read"
     yield "truncated", {"image": "truncated.jpg"}, r"truncated\.jpg: is broken or incomplete \(42 x 31 px"
     yield "empty", {"image": "empty.jpg"}, r"empty\.jpg: is empty"
     yield (
@@ -179,7 +179,7 @@ def single_mistakes():
     yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
     yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
     yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
-    yield "suffix", {"output": "out.tiff"}, r"out\.tiff: found '\.tiff'"
+    yield "suffix", {"output": "out.gif"}, r"out\.gif: found '\.gif'"
     yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
     yield "exists", {"output": "white.png"}, r"white\.png: exists already; add --overwrite"
     yield "same_file", {"output": "photo.png"}, r"photo\.png: exists already; add --overwrite"
@@ -365,7 +365,7 @@ def test_folders(model, tmp_path, capsys):
     assert shown.out.startswith("4 of 6 photos done in ") and shown.out.endswith(" s, 2 failed\n")
     lines = shown.err.splitlines()
     assert len(lines) == 2
-    assert "broken.png: is no JPEG" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
+    assert "broken.png: is not an image" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
 
     # Once more: what is there stays, and counts as a failure.
     (tmp_path / "done" / "a.png").write_text("mine")
@@ -389,14 +389,64 @@ def test_one_mask_for_all_and_folders_inside_the_photos(model, tmp_path):
 
 def test_masks_that_cannot_be_paired(model, tmp_path):
     write(tmp_path / "photos" / "a.png", photo())
-    write(tmp_path / "masks" / "a_mask.png", hole())
+    write(tmp_path / "masks" / "b.png", hole())
     with pytest.raises(UserError, match=r"no mask is named as a photo in .*photos; expected a\.png or so"):
         infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     write(tmp_path / "masks" / "a.png", hole())
     write(tmp_path / "masks" / "a.bmp", hole())
-    with pytest.raises(UserError, match=r"is a mask of the same photo; remove one"):
+    with pytest.raises(UserError, match=r"a\.png: a\.bmp and a\.png may both be its mask; remove one"):
         infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     assert not (tmp_path / "done").exists()
+
+
+def test_every_image_of_a_folder_is_completed_or_named(model, tmp_path, capsys):
+    for name in ("a.jpg", "b.tif", "c.avif", "sub/d.jfif", "a.gif", "@eaDir/a.jpg/thumb.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo()).save(tmp_path / "photos" / name, format="JPEG" if name.endswith("jfif") else None)
+    frames = [Image.fromarray(photo(seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "photos" / "b.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "photos" / "e.CR2").write_bytes(b"II*\0raw")
+    write(tmp_path / "mask.png", hole())
+    assert infer(tmp_path / "photos", tmp_path / "mask.png", tmp_path / "done", model) == 1
+    assert files(tmp_path / "done") == ["a.jpg", "a.png", "b.tif", "c.avif", "sub/d.jfif"]  # of a GIF, a PNG
+    shown = capsys.readouterr()
+    assert shown.out.startswith("5 of 6 photos done in ") and shown.out.endswith(" s, 1 failed\n")
+    lines = sorted(shown.err.splitlines())
+    assert len(lines) == 3
+    assert "@eaDir: holds thumbnails that a system made; left out." in lines[0]
+    assert "b.tif: holds 3 pictures; the first is completed." in lines[1]
+    assert "e.CR2: is of a format that is not read" in lines[2]
+    result = images.read_image(tmp_path / "done" / "b.tif")
+    np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
+
+
+def test_photos_and_masks_side_by_side(model, tmp_path):
+    for name in ("x.png", "y.png"):
+        write(tmp_path / "both" / name, photo())
+        write(tmp_path / "both" / name.replace(".", "_mask001."), hole())
+    assert infer(tmp_path / "both", tmp_path / "both", tmp_path / "done", model) == 0
+    assert files(tmp_path / "done") == ["x.png", "y.png"]
+
+
+def test_a_mask_on_the_sensor_instead_of_the_photo_is_told(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo()).save(tmp_path / "photo.jpg", exif=exif)
+    write(tmp_path / "mask.png", hole())
+    with pytest.raises(UserError, match="mask.png: has 42 x 31 px, but .*photo.jpg has 31 x 42 px; .* before its EXIF"):
+        infer(tmp_path / "photo.jpg", tmp_path / "mask.png", tmp_path / "out.png", model)
+
+
+@pytest.mark.parametrize("postprocess", ["none", "poisson"])
+def test_colours_under_full_transparency_do_not_reach_the_hole(loaded, postprocess):
+    image = np.dstack([photo(), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    image[:, 34:, 3] = 0
+    results = []
+    for hidden in (0, 255):
+        image[:, 34:, :3] = hidden
+        results.append(loaded.complete(image, hole(), postprocess=postprocess))
+        np.testing.assert_array_equal(results[-1][~hole()], image[~hole()])
+    np.testing.assert_array_equal(results[0][hole()], results[1][hole()])
 
 
 def test_quiet_start_holds_back_only_the_notices(capfd):

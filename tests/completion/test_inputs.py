@@ -9,7 +9,7 @@ from PIL import Image
 
 from glcic_tf.completion.completer import Completer
 from glcic_tf.imaging import images
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 SIZES = [(1, 7), (7, 1), (3, 5), (257, 255), (40, 900)]  # (height, width)
 

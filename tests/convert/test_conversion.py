@@ -17,7 +17,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.convert import conversion, published
 from glcic_tf.export import savedmodel
 from glcic_tf.imaging import images
-from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.networks import discriminator_file, model_file
+from glcic_tf.networks.discriminator import context_discriminator, discriminator_arguments
 
 ROOT = Path(__file__).parents[2]
 NARROW = 1 / 32
@@ -108,7 +109,7 @@ def test_discriminators_become_files_that_training_starts_from(files, tmp_path, 
         "mmagic": published_weights.mmagic_discriminator,
     }[source](0, NARROW)
     expected, _ = published.convert(content, source, "discriminator")
-    assert networks.discriminator_arguments(loaded) == networks.discriminator_arguments(expected)
+    assert discriminator_arguments(loaded) == discriminator_arguments(expected)
     for ours, theirs in zip(loaded.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -146,13 +147,13 @@ def test_from_the_command_line(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"path": "nothing.t7"}, r"--input=nothing\.t7: cannot be read \(No such file"),
-        ({"path": "."}, r"--input=\.: cannot be read \(Is a directory"),
+        ({"path": "nothing.t7"}, r"nothing\.t7: cannot be read \(No such file"),
+        ({"path": "."}, r"\.: is a folder; expected a weight file"),
         ({"output": "model.h5"}, r"--output=model\.h5: expected a name that ends in \.keras"),
         ({"output": "old.keras"}, r"--output=old\.keras: exists already; add --overwrite"),
         ({"source": "mmagic"}, r"holds weights of torch7 \(completion\), not of mmagic"),
         ({"network": "discriminator"}, r"holds weights of torch7 \(completion\), not of discriminator"),
-        ({"settings": "nothing.json"}, r"--config=nothing\.json: cannot be read"),
+        ({"settings": "nothing.json"}, r"nothing\.json: cannot be read"),
         ({"settings": "old.keras"}, r"--config=old\.keras: is no config\.json"),
         ({"path": "text.pth"}, r"text\.pth: "),
         ({"path": "cut.t7"}, r"cut\.t7: "),
@@ -188,8 +189,8 @@ def spoil(arguments):
 
 
 def test_discriminator_files_of_strangers(tmp_path):
-    model = networks.context_discriminator(16, 8, 1 / 32)
-    for notes, message in spoil(networks.discriminator_arguments(model)):
+    model = context_discriminator(16, 8, 1 / 32)
+    for notes, message in spoil(discriminator_arguments(model)):
         model_file.save(model, tmp_path / "d.keras", {"arguments": notes})
         with pytest.raises(UserError, match=message):
             discriminator_file.load(tmp_path / "d.keras")

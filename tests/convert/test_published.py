@@ -8,7 +8,7 @@ import published_weights
 import pytest
 
 from glcic_tf.convert import SOURCES, published
-from glcic_tf.networks import networks
+from glcic_tf.networks.completion import completion_arguments
 
 GOLDENS = np.load(Path(__file__).with_name("goldens") / "published.npz")
 EVERY = 8  # rows and columns that the goldens keep
@@ -88,7 +88,7 @@ def test_discriminator_equals_pytorch(golden, content, size, patch):
 def test_arguments_are_read_off_the_network():
     """What cannot be moved into weights is in the model, where fine-tuning finds it."""
     found = {
-        source: networks.completion_arguments(published.convert(make(0, NARROW), source, "completion", SETTINGS)[0])
+        source: completion_arguments(published.convert(make(0, NARROW), source, "completion", SETTINGS)[0])
         for source, make in CONTENTS.items()
     }
     base = {"width": NARROW, "epsilon": 1e-5, "relu_first": False, "input_scale": 1.0, "output": "sigmoid"}

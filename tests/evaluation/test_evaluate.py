@@ -23,7 +23,7 @@ from glcic_tf.evaluation.measurements import Measurements
 from glcic_tf.export import savedmodel
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 PROTOCOL = protocols.Protocol("rectangle", 48, 12, 20)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from glcic_tf.common.errors import UserError
 from glcic_tf.evaluation import baselines, methods
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 IMAGE = tf.TensorSpec([None, None, None, 3], tf.uint8)
 MASK = tf.TensorSpec([None, None, None, 1], tf.uint8)

@@ -5,7 +5,7 @@ import numpy as np
 import skimage
 from keras import layers
 
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 SIZES = [(256, 256), (257, 255), (600, 400)]
 

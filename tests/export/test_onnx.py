@@ -17,7 +17,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
 from glcic_tf.export import onnx as exporter
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network
+from glcic_tf.networks.completion import completion_network
 
 FLOATS = {getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE")}
 

@@ -20,7 +20,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
 from glcic_tf.export import export_command, savedmodel
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import MARGIN_PX, STRIDE, completion_network
+from glcic_tf.networks.completion import MARGIN_PX, STRIDE, completion_network
 
 SCRIPT = Path(__file__).parents[2] / "export.py"
 AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]
@@ -78,6 +78,25 @@ def signature_of(path):
 
 def photo(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+@pytest.mark.parametrize("endpoint", [{}, {"call_endpoint": "serving_default"}], ids=["default", "signature"])
+def test_keras_loads_it_as_a_layer_that_works_alone_and_in_a_functional_model(saved, complete, endpoint):
+    layer = keras.layers.TFSMLayer(str(saved), **endpoint)
+    image, mask = photo(2, 37, 50), np.zeros((2, 37, 50, 1), np.uint8)
+    mask[:, 5:20, 10:30] = 255
+    expected = complete(image, mask)
+    inputs = {"image": image, "mask": mask}
+    np.testing.assert_array_equal(layer({k: tf.constant(v) for k, v in inputs.items()})["completed"], expected)
+
+    tensors = {
+        name: keras.Input((None, None, channels), name=name, dtype="uint8")
+        for name, channels in (("image", 3), ("mask", 1))
+    }
+    halves = keras.layers.Rescaling(1 / 2, dtype="float32")(keras.ops.cast(layer(tensors)["completed"], "float32"))
+    found = keras.Model(tensors, halves).predict(inputs, verbose=0)
+    np.testing.assert_array_equal(found, expected / np.float32(2))
+    np.testing.assert_array_equal(expected[mask[..., 0] == 0], image[mask[..., 0] == 0])
 
 
 def mask_of(*shape, boxes=()):

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from test_folding import batch, randomize
 
-from glcic_tf.networks import folding, model_file, networks
+from glcic_tf.networks import folding, model_file
 from glcic_tf.networks.batch_norm import SyncBatchNormalization
+from glcic_tf.networks.completion import completion_network
 from glcic_tf.training import devices
 
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
@@ -160,8 +161,8 @@ def test_channels_far_from_0_keep_their_variance(mean, deviation, jit_compile):
 
 @pytest.mark.parametrize("make", ["model_file", "folding"])
 def test_networks_for_use_have_keras_own(make, tmp_path):
-    trained = randomize(networks.completion_network(1 / 16, synchronized=True, dtype="mixed_bfloat16"))
-    own = networks.completion_network(1 / 16)
+    trained = randomize(completion_network(1 / 16, synchronized=True, dtype="mixed_bfloat16"))
+    own = completion_network(1 / 16)
     own.set_weights(trained.get_weights())
     if make == "folding":
         copy = folding.fold_batch_norm(trained)

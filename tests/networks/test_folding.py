@@ -9,8 +9,8 @@ from keras import layers
 
 from glcic_tf.completion.completer import DEFAULT_MODEL
 from glcic_tf.networks import model_file
+from glcic_tf.networks.completion import completion_network
 from glcic_tf.networks.folding import fold_batch_norm
-from glcic_tf.networks.networks import completion_network
 
 RNG = np.random.default_rng(0)
 

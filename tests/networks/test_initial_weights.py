@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf.networks import networks
+from glcic_tf.networks.completion import completion_network
+from glcic_tf.networks.discriminator import context_discriminator
 from glcic_tf.networks.initial_weights import draw
 from glcic_tf.training import train_state
 from glcic_tf.training.stages import resolve
@@ -68,7 +69,7 @@ def test_keras_would_begin_with_the_same_constants_and_limits():
 
     Equal phases take 3 of the 16 dimensions of a deconvolution's kernel, and so much of its variance.
     """
-    for network in (networks.completion_network(1 / 4), networks.context_discriminator(64, 32, 1 / 4)):
+    for network in (completion_network(1 / 4), context_discriminator(64, 32, 1 / 4)):
         for variable in network.variables:
             if variable.path == "mean_pixel/kernel":
                 continue

@@ -11,7 +11,8 @@ import pytest
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import DEFAULT_MODEL
 from glcic_tf.networks import model_file
-from glcic_tf.networks.networks import completion_network, context_discriminator
+from glcic_tf.networks.completion import completion_network
+from glcic_tf.networks.discriminator import context_discriminator
 
 MEAN = (0.25, 0.5, 0.75)
 

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf.networks.networks import (
-    STRIDE,
-    completion_network,
-    context_discriminator,
-    tower_depth,
-    with_features,
-)
+from glcic_tf.networks.completion import STRIDE, completion_network
+from glcic_tf.networks.discriminator import context_discriminator, tower_depth, with_features
 
 # The paper's table of C: name, kernel, dilation, stride, filters, size of the output relative to the image.
 COMPLETION_TABLE = [

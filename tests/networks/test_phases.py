@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow.experimental.numpy as tnp
 
-from glcic_tf.networks import initial_weights, networks, phases
+from glcic_tf.networks import initial_weights, phases
+from glcic_tf.networks.completion import MARGIN_PX, completion_network
 
 
 def phase_sums(kernel):
@@ -36,7 +37,7 @@ def test_tensors_are_projected_as_arrays_are(dtype):
 
 
 def fresh_network(draw):
-    network = networks.completion_network(1 / 16, (0.3, 0.5, 0.7))
+    network = completion_network(1 / 16, (0.3, 0.5, 0.7))
     for variable in network.variables:
         if variable.path != "mean_pixel/kernel":
             variable.assign(draw(variable.path, tuple(variable.shape), 5))
@@ -51,7 +52,7 @@ def glorot(path, shape, seed):
 @pytest.mark.parametrize(("draw", "flat"), [(initial_weights.draw, True), (glorot, False)])
 def test_a_fresh_network_draws_no_pattern_on_an_image_of_one_colour(draw, flat):
     """Further from the border and from the hole's rim than C sees, every pixel of the hole has the same value."""
-    height, width, side, margin = 676, 664, 344, networks.MARGIN_PX
+    height, width, side, margin = 676, 664, 344, MARGIN_PX
     image, mask = np.full((1, height, width, 3), 0.6, np.float32), np.zeros((1, height, width, 1), np.float32)
     top, left = (height - side) // 2, (width - side) // 2
     mask[:, top : top + side, left : left + side] = 1

@@ -9,7 +9,7 @@ from PIL import Image
 from glcic_tf.common.errors import UserError
 from glcic_tf.data import examples
 from glcic_tf.data.dataset import batches
-from glcic_tf.networks import networks
+from glcic_tf.networks import completion
 from glcic_tf.networks.batch_norm import SyncBatchNormalization
 from glcic_tf.training import checkpoints, devices, optimizers, steps, train_state
 from glcic_tf.training.settings import OptimizerSpec
@@ -152,7 +152,7 @@ def photos(tmp_path):
 @pytest.mark.usefixtures("double_precision")
 def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photos, monkeypatch):
     """Also which examples are normalised together: those of a part, over all replicas."""
-    monkeypatch.setattr(networks, "completion_network", small_completion_network)
+    monkeypatch.setattr(completion, "completion_network", small_completion_network)
     config = with_extras(config)
     config.discriminator.use_global, config.accumulate_steps = False, 2
     stage = resolve(config)[-1]

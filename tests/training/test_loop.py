@@ -17,7 +17,9 @@ import tensorflow as tf
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
 from glcic_tf.configs import default, tiny
-from glcic_tf.networks import discriminator_file, model_file, networks
+from glcic_tf.networks import discriminator_file, model_file
+from glcic_tf.networks.completion import completion_arguments, completion_network
+from glcic_tf.networks.discriminator import context_discriminator
 from glcic_tf.training import loop, stages
 from glcic_tf.training.checkpoints import Checkpoints
 
@@ -220,7 +222,7 @@ def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photo
     """Converted weights need no flag: width, order of layers, value range and output are those of the file."""
     arguments = {"width": 1 / 32, "relu_first": True, "epsilon": 1e-3, "input_scale": 2.0, "output": "clip"}
     arguments["input_offset"] = [-1.0, -0.5, -1.0]
-    model_file.save(networks.completion_network(mean_pixel=(0.0, 0.0, 0.0), **arguments), tmp_path / "published.keras")
+    model_file.save(completion_network(mean_pixel=(0.0, 0.0, 0.0), **arguments), tmp_path / "published.keras")
     config = make_config(steps=1)
     config.init_from = str(tmp_path / "published.keras")
     with caplog.at_level("INFO", "glcic_tf"):
@@ -230,7 +232,7 @@ def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photo
     assert loop.train(config, photos, tmp_path / "run")
     for phase in ("completion", "joint"):
         model = model_file.load(tmp_path / "run" / f"{phase}.keras")
-        assert networks.completion_arguments(model) == arguments
+        assert completion_arguments(model) == arguments
         assert model.get_layer("mean_pixel").get_weights()[0].ravel().tolist() == [0, 0, 0]
 
 
@@ -239,7 +241,7 @@ def test_d_starts_from_a_file(photos, tmp_path, finished):
     config.init_from = str(finished / "completion.keras")
     stage = stages.resolve(config)[1]
     arguments = {"image_size": stage.image_size, "patch_size": stage.patch_size, "width": 1 / 32, "relu_first": True}
-    network = networks.context_discriminator(**arguments)
+    network = context_discriminator(**arguments)
     discriminator_file.save(network, tmp_path / "d.keras")
     config.discriminator.init_from = str(tmp_path / "d.keras")
     config.stages.discriminator.discriminator_optimizer.learning_rate = 1e-30

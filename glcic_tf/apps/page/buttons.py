@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from glcic_tf.apps import demo
-from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name, suffix_of
+from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 
@@ -91,7 +91,7 @@ class Work:
     def take_mask(self, path, token):
         """Paint what is white in a file."""
         with self._using(token, path) as photo:
-            hole = images.read_mask(path, self._max_pixels)
+            hole = images.read_mask(path, self._max_pixels, isolated=True)
             status = "The mask is painted."
             if hole.shape != photo.pixels.shape[:2]:
                 sizes = [f"{width} x {height} px" for height, width in (hole.shape, photo.pixels.shape[:2])]
@@ -121,7 +121,7 @@ class Work:
         """Complete the hole of a photo; the result has the photo's size, format and metadata.
 
         Args:
-            image: JPEG, PNG, BMP or WebP file.
+            image: photo, in any format that `images.read_image` reads.
             mask: image file of the same size, white in the hole; without one, what is transparent is the hole.
             model: one of the server's models.
             mask_dilate: grow the hole by so many px.
@@ -137,7 +137,7 @@ class Work:
             raise gr.Error("image: is missing; expected a photo.", print_exception=False)
         output = self._folder.new() / "result"
         with _told(image, mask, output), self.models.using(model) as completer:
-            output = output.with_name(result_name(Path(image).name, suffix_of(image)))
+            output = output.with_name(result_name(Path(image).name, images.suffix_like(image)))
             completer.complete_file(
                 image,
                 mask or holes.ALPHA,
@@ -147,6 +147,7 @@ class Work:
                 invert_mask=invert_mask,
                 resize_mask=resize_mask,
                 max_pixels=self._max_pixels,
+                isolated=True,
             )
         return str(output)
 

@@ -62,9 +62,9 @@ def serve(models=(), host="127.0.0.1", port=7860, max_upload_mb=100, max_megapix
         print(f"The page is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
         try:
             with warnings.catch_warnings():
-                from glcic_tf.completion.completer import HoleSizeWarning
+                from glcic_tf.completion.completer import PhotoWarning
 
-                warnings.simplefilter("ignore", HoleSizeWarning)  # the page says it in its own words
+                warnings.simplefilter("ignore", PhotoWarning)  # the page says it in its own words
                 server(application).run(sockets=[listener])
         except KeyboardInterrupt:  # that is how it ends
             print("The page has ended.")

@@ -1,0 +1,69 @@
+"""What both networks are made of, and how it is read off them again.
+
+Padding is Torch's, as in the authors' release: symmetric zeros. Keras' `same` is identical for stride 1 (dilated too)
+and for the 4 x 4 deconvolution, but pads the other side for stride 2, so those layers pad explicitly.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import layers
+
+from glcic_tf.networks.batch_norm import SyncBatchNormalization
+
+BATCH_NORM_EPSILON = 1e-5  # Torch's; Keras' own default is 1e-3
+BATCH_NORM_MOMENTUM = 0.9  # Torch's 0.1; with Keras' 0.99 evaluation mode is useless for thousands of steps
+
+
+def scaled(filters, width):
+    """Channels of a layer whose paper form has `filters`."""
+    return max(1, round(filters * width))
+
+
+def norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized):
+    """Batch normalisation and ReLU behind a convolution, in this order or the other."""
+    kind = SyncBatchNormalization if synchronized else layers.BatchNormalization
+    norm = kind(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, synchronized=synchronized, name=f"{prefix}bn{index}")
+    relu = layers.Activation("relu", name=f"{prefix}relu{index}")
+    return norm(relu(x)) if relu_first else relu(norm(x))
+
+
+def rescaled(image, scale, offset, name):
+    """What the first layers see of an image in [0, 1]; no layer where that is the image itself."""
+    offset = np.broadcast_to(offset, 3).tolist()
+    if scale == 1 and not any(offset):
+        return image
+    return layers.Rescaling(scale, offset=offset, name=name)(image)
+
+
+def downsample(x, filters, kernel_size, name):
+    """Halve the size by a convolution with Torch's symmetric padding: [.., H, W, ..] -> [.., H / 2, W / 2, filters]."""
+    x = layers.ZeroPadding2D(kernel_size // 2, name=f"pad_{name}")(x)
+    return layers.Conv2D(filters, kernel_size, strides=2, padding="valid", name=name)(x)
+
+
+def variation(model, prefix, rescaling):
+    """Read off a network how it differs from the authors' form: dict of JSON values."""
+    norm, relu = model.get_layer(f"{prefix}bn1"), model.get_layer(f"{prefix}relu1")
+    names = [layer.name for layer in model.layers]
+    layer = model.get_layer(rescaling) if rescaling in names else None
+    return {
+        "relu_first": norm.input is relu.output,
+        "epsilon": float(norm.epsilon),
+        "input_scale": float(layer.scale) if layer else 1.0,
+        "input_offset": [float(x) for x in np.broadcast_to(layer.offset, 3)] if layer else [0.0, 0.0, 0.0],
+    }
+
+
+@contextlib.contextmanager
+def defaults(policy):
+    """Give layers a dtype policy, so that the tables need not repeat it, and keep the user's keras.json out of them."""
+    previous = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous[0])
+        keras.config.set_image_data_format(previous[1])
