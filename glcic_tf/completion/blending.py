@@ -116,11 +116,9 @@ def _march(image, hole, unknown, pixels):
 def _to_uint16(values):
     if values.dtype == np.uint8:
         return values.astype(np.uint16) * 257
-    return (
-        values
-        if values.dtype == np.uint16
-        else np.rint(np.clip(values.astype(np.float32), 0, 1) * 65535).astype(np.uint16)
-    )
+    if values.dtype == np.uint16:
+        return values
+    return np.rint(np.clip(values.astype(np.float32), 0, 1) * 65535).astype(np.uint16)  # float16 would overflow
 
 
 def _neighbours(pixels, width):

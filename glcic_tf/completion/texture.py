@@ -30,7 +30,7 @@ _TILE_CELLS = 2 * _CELLS  # longer holes are filled in parts
 _LEAST_AROUND_CELLS = 48  # what is copied lies within this of the part of the hole, or within its longer side
 _MOST_PX = 2**21  # of the box around a part at the resolution where seams are moved and blended last; 300 MB
 _BLUR_CELLS = 1.0  # what is finer is not to be believed in a completion
-_GUIDE_WEIGHT, _BORDER_WEIGHT, _BAND_WEIGHT = 2.0, 4.0, 0.0
+_GUIDE_WEIGHT, _BORDER_WEIGHT = 1.0, 4.0
 _FINE_GUIDE_WEIGHT = (
     0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
 )
@@ -167,7 +167,6 @@ def _levels(photo, part, usable, fixed, cell):
             box=holes.tight_box(inside),
             guide_weight=weight,
             border_weight=_BORDER_WEIGHT,
-            band_weight=_BAND_WEIGHT,
         )
         cell, weight = cell // 2, weight * _FINE_GUIDE_WEIGHT
 

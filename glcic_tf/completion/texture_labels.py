@@ -22,7 +22,6 @@ from glcic_tf.imaging import holes
 _NEVER = 1e3  # cost of a copy of what is not known
 _OWN_COST = 20.0  # of the completion itself (offset 0), so much that it stays only where no copy reaches
 _LEAST_GAIN = 0.02  # sweeps leave changes alone that lower the energy by less
-_BORDER_BAND_PX = 3
 _BAND_PX = 3  # how far seams move when the resolution doubles
 NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # right, lower, left and upper
 _STACK = ((0, 0), *NEIGHBOURS)  # what `Labelling` keeps of a pixel and its neighbours, all under the pixel's offset
@@ -42,7 +41,6 @@ class Level:
         box: (top, left, bottom, right) around the hole.
         guide_weight: of the completion in the energy.
         border_weight: of what is known beside the hole.
-        band_weight: of what is known within _BORDER_BAND_PX of a pixel.
     """
 
     photo: np.ndarray
@@ -54,7 +52,6 @@ class Level:
     box: tuple
     guide_weight: float
     border_weight: float
-    band_weight: float = 0.0
 
     def __post_init__(self):
         top, left, bottom, right = self.box
@@ -63,12 +60,6 @@ class Level:
         known = cut(self.known, top - 1, left - 1, bottom + 1, right + 1, False)
         self.near_known = known * np.float32(self.border_weight)
         self.around = cut(self.photo, top - 1, left - 1, bottom + 1, right + 1)
-        if self.band_weight:
-            r = _BORDER_BAND_PX
-            self.band_known = cut(self.known, top - r, left - r, bottom + r, right + r, False) * np.float32(
-                self.band_weight / (2 * r + 1)
-            )
-            self.band = cut(self.photo, top - r, left - r, bottom + r, right + r)
 
     def part(self, region):
         """Return the same level with a smaller box: `region`, slices of this one."""
@@ -109,11 +100,6 @@ def unary(level, offset):
     outer = (moved[0] - 1, moved[1] - 1, moved[2] + 1, moved[3] + 1)
     misfit = distance(cut(level.photo, *outer), level.around) * level.near_known
     cost += misfit[:-2, 1:-1] + misfit[2:, 1:-1] + misfit[1:-1, :-2] + misfit[1:-1, 2:]
-    if level.band_weight:
-        r = _BORDER_BAND_PX
-        outer = (moved[0] - r, moved[1] - r, moved[2] + r, moved[3] + r)
-        misfit = distance(cut(level.photo, *outer), level.band) * level.band_known
-        cost += cv2.boxFilter(misfit, -1, (2 * r + 1,) * 2, normalize=False)[r:-r, r:-r]
     cost[~cut(level.usable, *moved, False)] = _NEVER
     return cost
 
