@@ -102,7 +102,7 @@ def test_everything_equals_the_folder(folder, prepared, urls, config, source):
     assert len(last) == 2
     np.testing.assert_array_equal(last[0]["image"], examples.batch(photos, stage, 3, 16)["image"])
     for photo, other in zip(held_out.paths, others_held_out.paths, strict=True):
-        np.testing.assert_array_equal(images.read_photo(photo), other.read_photo())
+        np.testing.assert_array_equal(photo.read(), other.read())
 
 
 def test_photos_to_watch_training_on_may_be_shards_too(folder, prepared, config):
