@@ -7,6 +7,7 @@ it would have seen, and every runtime that trains is given the same examples. Te
 
 import functools
 import logging
+import os
 import threading
 
 import cv2
@@ -14,9 +15,9 @@ import numpy as np
 
 from glcic_tf.common import random_streams
 from glcic_tf.common.errors import UserError
+from glcic_tf.data.photos import PhotoFile
 from glcic_tf.data.random_holes import draw_hole, patch_origin
 from glcic_tf.data.shards import PhotoSequence
-from glcic_tf.imaging import images
 
 _logger = logging.getLogger(__name__)
 _order_lock = threading.Lock()
@@ -28,21 +29,22 @@ class Photos:
     """Photos that are read when needed. One that cannot be used is named once, and the next one takes its place.
 
     Args:
-        paths: the photos: pathlib.Path, or whatever has `name`, `parent` and `read_photo()` in their place; and `size`,
-            (height, width), if that is known beforehand.
+        paths: the photos: a shards.PhotoSequence, or photos.Photo each; a path stands for the photo in that file.
         enlarge: resize small photos to more than their size where need be.
         reduced_decode: decode large JPEGs at a part of their size, see `images.read_photo`.
         max_failures: share of the photos that may fail to decode before training stops.
 
     Attributes:
-        paths: list of them, or a shards.PhotoSequence.
-        failures: {path: reason} of the photos that could not be decoded, or are strips no one would call a photo.
-        too_small: paths that were left out since they would have had to be enlarged.
+        paths: list of photos.Photo, or a shards.PhotoSequence.
+        failures: {photo: reason} of those that could not be decoded, or are strips no one would call a photo.
+        too_small: those that were left out since they would have had to be enlarged.
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
 
     def __init__(self, paths, enlarge=True, max_failures=MAX_FAILURES, reduced_decode=False):
-        self.paths = paths if isinstance(paths, PhotoSequence) else list(paths)
+        if not isinstance(paths, PhotoSequence):
+            paths = [PhotoFile(str(path)) if isinstance(path, str | os.PathLike) else path for path in paths]
+        self.paths = paths
         self.enlarge = enlarge
         self.max_failures = max_failures
         self.reduced_decode = reduced_decode
@@ -65,11 +67,7 @@ class Photos:
         if path in self.failures:
             return None
         try:
-            photo = (
-                path.read_photo()
-                if hasattr(path, "read_photo")
-                else images.read_photo(path, shorter_edge_px=shorter_edge_px)
-            )
+            photo = path.read(shorter_edge_px)
             height, width = photo.shape[:2]
             if max(height, width) > MAX_ASPECT * min(height, width):
                 raise UserError(
@@ -111,7 +109,7 @@ class Photos:
         """
         for offset in range(len(self.paths)):
             candidate = (int(index) + offset) % len(self.paths)
-            known = None if self.enlarge else getattr(self.paths[candidate], "size", None)
+            known = None if self.enlarge else self.paths[candidate].size
             if known and min(known) < size:  # needs no decoding
                 self.too_small.add(self.paths[candidate])
                 continue

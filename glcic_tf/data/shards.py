@@ -202,7 +202,7 @@ class PhotoSequence(collections.abc.Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class ShardPhoto:
-    """One photo of a folder of shards: what takes the place of a pathlib.Path."""
+    """One photo of a folder of shards, as `photos.Photo` has it."""
 
     shards: Shards
     number: int
@@ -225,6 +225,7 @@ class ShardPhoto:
         """(height, width) in px, without reading the photo."""
         return int(self.shards.table.height[self.number]), int(self.shards.table.width[self.number])
 
-    def read_photo(self):
-        """As `Shards.photo`."""
+    def read(self, shorter_edge_px=None):
+        """As `Shards.photo`; how small it may be decoded was decided when the shards were made."""
+        del shorter_edge_px
         return self.shards.photo(self.number)

@@ -3,11 +3,8 @@
 They come from a folder of photos or from one of shards, on this machine or behind a URL.
 """
 
-import dataclasses
 import hashlib
 import logging
-import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -16,11 +13,11 @@ import numpy as np
 from glcic_tf.common import storage
 from glcic_tf.common.errors import UserError
 from glcic_tf.data.examples import Photos
+from glcic_tf.data.photos import PhotoFile
 from glcic_tf.data.shards import PhotoSequence, Shards, is_shards
 from glcic_tf.imaging import images
 
 _logger = logging.getLogger(__name__)
-_MAX_FILE_BYTES = 2**30  # of a photo behind a URL
 
 
 def find(config, data_dir, val_dir, batch_size):
@@ -61,7 +58,7 @@ def find_photos(source):
         source: path or URL; without shards, photos are found at any depth, as by `images.find_photos`.
 
     Returns:
-        Paths, as `Photos` takes them: a shards.PhotoSequence, or a list of pathlib.Path or of RemotePhoto. Not empty.
+        A shards.PhotoSequence, or a list of photos.PhotoFile. Not empty.
 
     Raises:
         UserError: the folder is missing, damaged, cannot be listed or holds no photo.
@@ -69,8 +66,8 @@ def find_photos(source):
     if is_shards(source):
         return Shards(source).photos()
     if storage.is_remote(source):
-        return [RemotePhoto(storage.join(source, name)) for name in photo_names(source)]
-    return images.find_photos(source)
+        return [PhotoFile(storage.join(source, name)) for name in photo_names(source)]
+    return [PhotoFile(str(path)) for path in images.find_photos(source)]
 
 
 def photo_names(folder):
@@ -101,43 +98,6 @@ def photo_names(folder):
 def name_order(name):
     """Sorting key of a path with slashes: folder by folder, as those of pathlib.Path are sorted."""
     return name.replace("/", "\0")
-
-
-@dataclasses.dataclass(frozen=True)
-class RemotePhoto:
-    """A photo behind a URL: what takes the place of a pathlib.Path."""
-
-    url: str
-
-    def __str__(self):
-        return self.url
-
-    @property
-    def name(self):
-        """File name, without folders."""
-        return self.url.rpartition("/")[2]
-
-    @property
-    def parent(self):
-        """URL of its folder."""
-        return self.url.rpartition("/")[0]
-
-    def read_photo(self):
-        """Read it as `images.read_photo` does.
-
-        Raises:
-            UserError: it is missing, empty, too large, broken or no image.
-        """
-        length = storage.size(self.url)
-        if length > _MAX_FILE_BYTES:
-            raise UserError(f"{self.url}: has {length} bytes; expected a photo of at most {_MAX_FILE_BYTES}.")
-        with tempfile.TemporaryDirectory(prefix="photo-") as folder:
-            local = os.path.join(folder, "photo")
-            storage.copy(self.url, local)
-            try:
-                return images.read_photo(local)
-            except UserError as error:
-                raise UserError(str(error).replace(local, self.url, 1)) from error
 
 
 def split(paths, count, seed):

@@ -27,7 +27,7 @@ class Checkpoints:
         self.kept = kept
 
     def latest(self):
-        """Find the newest checkpoint that can be read; warn of newer ones that cannot.
+        """Find the newest checkpoint that can be read; warn of newer ones that cannot, or whose data are not whole.
 
         The folder itself is the list, not TensorFlow's `checkpoint` file in it: that one may be broken or outdated.
 
@@ -40,8 +40,8 @@ class Checkpoints:
         broken = None
         for path in reversed(self._paths()):
             try:
-                return path, json.loads(tf.train.load_checkpoint(path).get_tensor(_META_KEY))
-            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                return path, _read(path)
+            except (tf.errors.OpError, ValueError, RuntimeError, MemoryError) as error:
                 broken = broken or _unreadable(path, error)
                 _logger.warning("left out: %s", broken)
         if broken:
@@ -59,25 +59,28 @@ class Checkpoints:
         Raises:
             UserError: the folder cannot be written.
         """
-        path = str(self.folder / f"{_PREFIX}{int(state.step.numpy())}")
+        step = int(state.step.numpy())
+        path = str(self.folder / f"{_PREFIX}{step}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **parts(state)).write(path)
         except (OSError, tf.errors.OpError) as error:
+            self._deleteself.folder.glob(f"{_PREFIX}{step}[._]*")
             raise UserError(
                 f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
             ) from error
         paths = self._paths()
         # Higher numbers are those that could not be read, or the run would have gone on from them.
         kept = set(paths[: paths.index(path) + 1][-self.kept :])
-        for file in self.folder.glob(f"{_PREFIX}*"):
-            if str(file.with_suffix("")) in kept:
-                continue
+        self._delete(file for file in self.folder.glob(f"{_PREFIX}*") if str(file.with_suffix("")) not in kept)
+        return path
+
+    def _delete(self, files):
+        for file in files:
             if file.is_dir():  # left by a run that was killed while it was writing
                 shutil.rmtree(file, ignore_errors=True)
             else:
                 file.unlink(missing_ok=True)
-        return path
 
     def _paths(self):
         """Checkpoints that have their index file, oldest first."""
@@ -102,6 +105,21 @@ class Checkpoints:
                 status.assert_existing_objects_matched().expect_partial()
             except (tf.errors.OpError, ValueError, RuntimeError, AssertionError) as error:
                 raise _unreadable(path, error) from error
+
+
+def _read(path):
+    """Read all of a checkpoint, which checks the checksum of every variable; return its notes.
+
+    Raises:
+        tf.errors.OpError, ValueError, RuntimeError, MemoryError: it is not whole.
+    """
+    reader = tf.train.load_checkpoint(path)
+    for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+    meta = json.loads(reader.get_tensor(_META_KEY))
+    if not isinstance(meta, dict):
+        raise ValueError("its notes are not a dict")
+    return meta
 
 
 def _unreadable(path, error):

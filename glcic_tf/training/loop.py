@@ -6,7 +6,6 @@ What a run's folder holds, and how a run begins and goes on, is in `run`.
 import contextlib
 import logging
 import time
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -14,8 +13,8 @@ from glcic_tf.common import signals, storage
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.data import sources
 from glcic_tf.data.dataset import batches
-from glcic_tf.training import devices, steps
-from glcic_tf.training.monitor import Monitor, Validation, Window
+from glcic_tf.training import devices, optimizers, run_checks, stats, steps
+from glcic_tf.training.monitor import Monitor, SilentMonitor, Validation
 from glcic_tf.training.run import Run
 from glcic_tf.training.stages import check_replicas, resolve
 
@@ -51,7 +50,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         raise UserError("config.precision=mixed_float16: TPUs have no float16; use mixed_bfloat16.")
     if config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError("config.jit_compile: works with one replica only; unset it, or choose another --strategy.")
-    run = Run(config, stages, strategy, Path(workdir))
+    run = Run(config, stages, strategy, workdir)
     with run.cluster.watched():
         over = _train(run, data_dir, phase, val_dir)
     if over:
@@ -62,7 +61,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
 
 
 def _train(run, data_dir, phase, val_dir):
-    run.agree(phase)
+    run_checks.agree(run, phase)
     config, todo = run.config, run.stages_to_do(phase)
     if not todo:
         return True
@@ -71,8 +70,17 @@ def _train(run, data_dir, phase, val_dir):
         _deterministic = True
         tf.config.experimental.enable_op_determinism()
     photos, val_photos = sources.find(config, data_dir, val_dir, max(stage.batch_size for stage in todo))
+    if config.keep_best and val_photos is None:
+        raise UserError(
+            f"config.keep_best={config.keep_best}: there are no photos to watch training on; raise "
+            "config.data.validation_photos, or give --val_dir."
+        )
     run.prepare(photos, todo[0])
-    with signals.stop_on_signals() as stopped, _monitor(run, todo) as monitor:
+    if run.cluster.is_chief:
+        monitor = Monitor(run.workdir, run.step, todo[-1].end)
+    else:
+        monitor, val_photos = SilentMonitor(), None
+    with signals.stop_on_signals() as stopped, contextlib.closing(monitor):
         for stage in todo:
             if stop := _train_stage(run, stage, photos, val_photos, monitor, stopped):
                 break
@@ -81,9 +89,11 @@ def _train(run, data_dir, phase, val_dir):
 
 
 def _train_stage(run, stage, photos, val_photos, monitor, stopped):
-    """Train what is left of a stage; return True if a signal stopped it, after saving. `monitor`: the chief's."""
-    config, state, chief = run.config, run.state, run.cluster.is_chief
+    """Train what is left of a stage; return True if a signal stopped it, after saving."""
+    config, state = run.config, run.state
     run.enter(stage)
+
+    # What it works with: batches from the run's step on, the compiled loop, and photos to watch it on.
     dataset = run.strategy.distribute_datasets_from_function(
         lambda context: batches(
             photos,
@@ -98,41 +108,38 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
     )
     iterator = iter(dataset)
     loop = steps.make_loop(state, stage, config.jit_compile, time_input=not _deterministic)
-    validation = Validation(val_photos, state, stage, config.seed) if val_photos and chief else None
-    window, saved_at, step_seconds = Window(), time.monotonic(), 0.0
+    validation = Validation(val_photos, state, stage, config.seed) if val_photos else None
+    window, saved_at, step_seconds = stats.Window(), time.monotonic(), 0.0
     stop = False
     while run.step < stage.end and not stop:
         n = _steps_until_due(run, stage, step_seconds)
         begin = time.monotonic()
         result = _run_loop(run, loop, iterator, n, stage, photos)
-        seconds = time.monotonic() - begin
-        window.add(result, n, seconds)
-        run.step += n
-        run.check_finite(int(result["bad_step"]))
-        over = run.step == stage.end
-        if chief:
-            monitor.advance(run.step, stage.phase)
-        if over or run.step % config.log_every_steps == 0:
-            if chief:
-                monitor.scalars(run.step, stage, window.summary(stage, state))
-            window = Window()
-        if validation and (over or run.step % config.sample_every_steps == 0):
+        seconds, bad_step = time.monotonic() - begin, int(result.pop("bad_step"))
+        window.add(result, n, seconds, float(result.pop("waited")))
+        step = run.step
+        run.check_finite(bad_step)
+        over = step == stage.end
+
+        # What is shown.
+        monitor.advance(step, stage.phase)
+        if over or step % config.log_every_steps == 0:
+            monitor.scalars(step, stage, _figures(window, stage, state))
+            window.clear()
+        if validation and (over or step % config.sample_every_steps == 0):
             figures, grid = validation.run(config.sample_photos)
-            monitor.scalars(run.step, stage, figures)
-            monitor.grid(run.step, grid)
-            run.keep_best(stage, figures)
-        due = config.checkpoint_every_steps > 0 and run.step % config.checkpoint_every_steps == 0
+            monitor.scalars(step, stage, figures)
+            monitor.grid(step, grid)
+            run.saver.keep_best(state, stage, figures)
+
+        # What is saved. The signal is asked for once, so that a stop is never without a checkpoint. All workers must do
+        # the same steps and stop together: the chief's clocks count, and any worker's signal.
+        due = config.checkpoint_every_steps > 0 and step % config.checkpoint_every_steps == 0
         late = 0 < config.checkpoint_every_minutes * 60 < time.monotonic() - saved_at
-        # The signal is asked for once, so that a stop is never without a checkpoint. All workers must do the same steps
-        # and stop together: the chief's clocks count, and any worker's signal.
         told = run.cluster.exchange([seconds / n, late, bool(stopped)])
         step_seconds, late, stop = float(told[0, 0]), bool(told[0, 1]), bool(told[:, 2].any())
         if over or due or late or stop:
-            run.check_weights()
-            if chief:
-                if over and run.ends_phase(stage):
-                    run.save_model(stage)  # before the checkpoint: a phase that is over has its model file
-                run.save(stage)
+            run.save(stage)
             saved_at = time.monotonic()
     photos.log_left_out()
     return stop
@@ -146,10 +153,13 @@ def _steps_until_due(run, stage, step_seconds):
     return min(c.steps_per_loop, max(quick, 1), stage.end - run.step, *due)
 
 
-def _monitor(run, todo):
-    if not run.cluster.is_chief:
-        return contextlib.nullcontext()
-    return contextlib.closing(Monitor(run.workdir, run.step, todo[-1].end))
+def _figures(window, stage, state):
+    """Means of the metrics, learning rates, loss scale and speed, by name."""
+    rates = {name: optimizers.inner(o).learning_rate.numpy() for name, o in state.optimizers().items()}
+    figures = window.means() | stats.optimizer_figures(rates, state.loss_scale()) | window.speed(stage.batch_size)
+    if state.config.deterministic:
+        del figures["input_share"]  # cannot be measured
+    return figures
 
 
 def _run_loop(run, loop, iterator, n, stage, photos):

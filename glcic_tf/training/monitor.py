@@ -1,8 +1,7 @@
 """What a training run shows: a line of stats.jsonl, TensorBoard, a progress bar or plain lines, sample grids."""
 
-import json
+import contextlib
 import logging
-import math
 import sys
 import time
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from glcic_tf.common import random_streams
-from glcic_tf.common.errors import UserError
+from glcic_tf.common import files, random_streams
+from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.data.random_holes import draw_hole
 from glcic_tf.evaluation import metrics
 from glcic_tf.imaging import images, pictures
-from glcic_tf.training import optimizers, patches
+from glcic_tf.training import patches, stats
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +25,9 @@ class Monitor:
 
     def __init__(self, workdir, step, total_steps):
         self.workdir = Path(workdir)
-        self.stats = self.workdir / "stats.jsonl"
-        if self.stats.is_file() and not self.stats.read_bytes().endswith(b"\n"):
-            self._append("")  # a line that was cut off by a crash ends here
-        self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+        self.stats = stats.StatsFile(self.workdir / "stats.jsonl")
+        with _written(self.workdir / "tensorboard"):
+            self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
         self.begin, self.first_step, self.total_steps = time.monotonic(), step, total_steps
 
@@ -40,40 +38,30 @@ class Monitor:
 
     def scalars(self, step, stage, values):
         """Record named numbers of a step."""
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
-        self._append(json.dumps({"step": step, "phase": stage.phase, "stage": stage.name, **finite}))
-        with self.writer.as_default(step=step):
+        self.stats.append(step, stage, values)
+        with _written(self.workdir / "tensorboard"), self.writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-        self.writer.flush()
+            self.writer.flush()
         if "images_per_second" in values:
             self.bar.set_postfix_str(f"{values['images_per_second']:.1f} images/s", refresh=False)
         if self.bar.disable:
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            _logger.info(f"{stage.name}  step {step}/{self.total_steps}  {self._time_left(step)}{shown}")
+            _logger.info(f"{stage.name}  step {step}/{self.total_steps}  {self._time_left(step)}{stats.shown(values)}")
 
     def grid(self, step, picture):
         """Keep a sample grid, uint8 [height, width, 3]."""
         folder = self.workdir / "samples"
-        folder.mkdir(exist_ok=True)
+        files.make_folder(folder)
         images.write_image(folder / f"{step:07d}.png", picture)
-        with self.writer.as_default(step=step):
+        with _written(self.workdir / "tensorboard"), self.writer.as_default(step=step):
             tf.summary.image("samples", picture[None])
-        self.writer.flush()
+            self.writer.flush()
 
     def close(self):
         """Finish what was written."""
         self.bar.close()
-        self.writer.close()
-
-    def _append(self, line):
-        try:
-            with open(self.stats, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise UserError(
-                f"{self.stats}: cannot be written ({error.strerror}); see to space and permissions."
-            ) from error
+        with contextlib.suppress(tf.errors.OpError):  # on a full disk, where an error before this one says so
+            self.writer.close()
 
     def _time_left(self, step):
         done = step - self.first_step
@@ -83,34 +71,28 @@ class Monitor:
         return f"left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}  "
 
 
-class Window:
-    """Means of the metrics since the last line of the log."""
+class SilentMonitor:
+    """What the workers that are not the chief have in the place of a Monitor."""
 
-    def __init__(self):
-        self.totals, self.steps, self.seconds, self.waited = {}, 0, 0.0, 0.0
+    def advance(self, step, phase):
+        """As Monitor's, in silence."""
 
-    def add(self, result, n, seconds):
-        """Add what the loop of `steps.make_loop` returned for n steps, and how long they took."""
-        for name, value in result.items():
-            if name not in ("waited", "bad_step"):
-                self.totals[name] = self.totals.get(name, 0.0) + float(value) * n
-        self.steps += n
-        self.seconds += seconds
-        self.waited += float(result["waited"])
+    def scalars(self, step, stage, values):
+        """As Monitor's, in silence."""
 
-    def summary(self, stage, state):
-        """Means over the steps so far, learning rates, loss scale and speed, by name."""
-        values = {name: total / self.steps for name, total in self.totals.items()}
-        for name, optimizer in state.optimizers().items():
-            values[name.replace("optimizer", "learning_rate")] = float(
-                optimizers.inner(optimizer).learning_rate.numpy()
-            )
-        if state.loss_scale() is not None:
-            values["loss_scale"] = state.loss_scale()
-        values["images_per_second"] = self.steps * stage.batch_size / self.seconds
-        if not state.config.deterministic:
-            values["input_share"] = self.waited / self.seconds
-        return values
+    def grid(self, step, picture):
+        """As Monitor's, in silence."""
+
+    def close(self):
+        """Nothing was written."""
+
+
+@contextlib.contextmanager
+def _written(folder):
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{folder}: cannot be written ({first_line(error)}); see to space and permissions.") from error
 
 
 class Validation:

@@ -7,8 +7,6 @@ import tensorflow as tf
 
 from glcic_tf.training.settings import OPTIMIZERS
 
-MIN_LOSS_SCALE = 1.0
-
 
 def make_optimizer(spec, policy, variables):
     """Make and build the optimiser of `variables`; under mixed_float16 it scales the loss dynamically.

@@ -102,7 +102,7 @@ def test_everything_equals_the_folder(folder, prepared, urls, config, source):
     assert len(last) == 2
     np.testing.assert_array_equal(last[0]["image"], examples.batch(photos, stage, 3, 16)["image"])
     for photo, other in zip(held_out.paths, others_held_out.paths, strict=True):
-        np.testing.assert_array_equal(images.read_photo(photo), other.read_photo())
+        np.testing.assert_array_equal(photo.read(), other.read())
 
 
 def test_photos_to_watch_training_on_may_be_shards_too(folder, prepared, config):
@@ -171,14 +171,14 @@ def test_urls_that_cannot_be_read(urls, config, tmp_path):
         file.write(b"\xff\xd8\xff")
     broken = sources.find_photos("ram://bucket/empty")[0]
     with pytest.raises(UserError, match="^ram://bucket/empty/broken.jpg: is broken or incomplete"):
-        broken.read_photo()
+        broken.read()
     assert (str(broken), broken.parent) == ("ram://bucket/empty/broken.jpg", "ram://bucket/empty")
 
 
 def test_photos_behind_urls_are_bounded(urls, monkeypatch):
-    monkeypatch.setattr(sources, "_MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("glcic_tf.data.photos._MAX_FILE_BYTES", 100)
     with pytest.raises(UserError, match="ram://.*.jpg: has [0-9]+ bytes; expected a photo of at most 100"):
-        sources.find_photos(urls[0])[0].read_photo()
+        sources.find_photos(urls[0])[0].read()
 
 
 def test_urls_without_tensorflow(monkeypatch, config):

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.data import sources
+from glcic_tf.configs import tiny
+from glcic_tf.data import examples, sources
 from glcic_tf.data.examples import Photos
 from glcic_tf.imaging import images
+from glcic_tf.training.stages import resolve
 
 
 def write_photos(folder, count):
@@ -28,25 +30,29 @@ def config(validation_photos, seed=1, enlarge=True):
     return SimpleNamespace(seed=seed, data=data)
 
 
+def names(photos):
+    return [str(photo) for photo in photos.paths]
+
+
 def test_find_holds_photos_out(tmp_path):
     paths = images.find_photos(write_photos(tmp_path / "train", 30))
     photos, val_photos = sources.find(config(2, enlarge=False), tmp_path / "train", None, 4)
-    assert (photos.paths, val_photos.paths) == sources.split(paths, 2, seed=1)
+    assert (names(photos), names(val_photos)) == sources.split([str(path) for path in paths], 2, seed=1)
     assert len(val_photos.paths) == 2
     assert photos.enlarge is False and photos.max_failures == 0.01
     assert val_photos.enlarge is True and val_photos.max_failures == 1.0
     photos, none = sources.find(config(0), tmp_path / "train", None, 4)
-    assert photos.paths == paths and none is None
+    assert names(photos) == [str(path) for path in paths] and none is None
 
 
 def test_find_takes_photos_of_another_folder(tmp_path):
     paths = images.find_photos(write_photos(tmp_path / "train", 12))
     val_paths = images.find_photos(write_photos(tmp_path / "val", 9))
     photos, val_photos = sources.find(config(3), tmp_path / "train", tmp_path / "val", 12)
-    assert photos.paths == paths
-    assert val_photos.paths == [val_paths[0], val_paths[4], val_paths[8]]
+    assert names(photos) == [str(path) for path in paths]
+    assert names(val_photos) == [str(val_paths[i]) for i in (0, 4, 8)]
     _, val_photos = sources.find(config(64), tmp_path / "train", tmp_path / "val", 12)
-    assert val_photos.paths == val_paths
+    assert names(val_photos) == [str(path) for path in val_paths]
 
 
 def test_find_needs_a_batch_of_photos(tmp_path):
@@ -111,7 +117,7 @@ def test_mean_pixel_leaves_broken_photos_out(tmp_path):
     paths[30].write_text("no image", encoding="utf-8")
     photos = Photos(paths)
     np.testing.assert_allclose(sources.mean_pixel(photos, 1000, seed=0, progress=False), (1.0, 0.2, 0.0), rtol=1e-12)
-    assert list(photos.failures) == [paths[30]]
+    assert [str(photo) for photo in photos.failures] == [str(paths[30])]
     paths[31].write_text("no image", encoding="utf-8")
     with pytest.raises(UserError, match="2 of 100 photos cannot be decoded"):
         sources.mean_pixel(Photos(paths), 1000, seed=0, progress=False)
@@ -121,3 +127,32 @@ def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path):
     (tmp_path / "photo.png").write_text("no image", encoding="utf-8")
     with pytest.raises(UserError, match="none of 1 photos can be decoded"):
         sources.mean_pixel(Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)
+
+
+def test_a_folder_named_by_url_trains_on_the_same_pixels_as_by_path(tmp_path, monkeypatch):
+    """A large JPEG is decoded at a part of its size in both, a small one and a PNG whole, and each is decoded once."""
+    for i, (suffix, size) in enumerate(
+        [(".jpg", (400, 300)), (".png", (200, 310)), (".jpg", (90, 70)), (".jpg", (8, 8))]
+    ):
+        pixels = np.random.default_rng(i).integers(0, 256, (10, 15, 3), np.uint8)
+        photo = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+        photo.save(tmp_path / f"{i}{suffix}", quality=90)
+    data = SimpleNamespace(validation_photos=0, enlarge=True, reduced_decode=True)
+    stage = resolve(tiny.get_config())[0]
+    decoded, found = [], []
+    read_photo = images.read_photo
+
+    def recorded(*args, **options):
+        photo = read_photo(*args, **options)
+        decoded[-1].append(photo.shape)
+        return photo
+
+    monkeypatch.setattr(images, "read_photo", recorded)
+    for source in (tmp_path, f"file://{tmp_path}"):
+        decoded.append([])
+        photos, _ = sources.find(SimpleNamespace(seed=0, data=data), source, None, 4)
+        found.append([examples.batch(photos, stage, 3, step) for step in range(3)])
+    assert decoded[0] == decoded[1] and (75, 100, 3) in decoded[0]
+    for ours, theirs in zip(*found, strict=True):
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from glcic_tf.configs import default, tiny
 from glcic_tf.networks import discriminator_file, model_file
 from glcic_tf.networks.completion import completion_arguments, completion_network
 from glcic_tf.networks.discriminator import context_discriminator
-from glcic_tf.training import loop, stages
+from glcic_tf.training import loop, monitor, stages
 from glcic_tf.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -46,24 +47,51 @@ def make_config(steps=20):
     return config
 
 
+# All that is off in the paper's configs.
+PARTS = ("average", "completion")
+EXTRAS = {
+    "equal_phases": True,
+    "average_decay": 0.9,
+    "feature_matching_weight": 0.5,
+    "optimizer.clip_norm": 0.01,
+    "discriminator_optimizer.clip_norm": 0.01,
+    "keep_best": "val_l1",
+}
+
+
+def full_config(**changes):
+    config = make_config(**changes)
+    config.update_from_flattened_dict(EXTRAS)
+    return config
+
+
 @pytest.fixture(scope="module")
 def finished(photos, tmp_path_factory):
-    """A run that nothing interrupted, of all three phases at once."""
+    """A run that nothing interrupted, of all three phases at once, with all that there is."""
     workdir = tmp_path_factory.mktemp("finished")
-    assert loop.train(make_config(), photos, workdir)
+    assert loop.train(full_config(), photos, workdir)
     return workdir
 
 
 def variables(workdir):
     """Every variable of the newest checkpoint but the notes."""
-    reader = tf.train.load_checkpoint(Checkpoints(workdir / "checkpoints").latest()[0])
+    return stored(Checkpoints(workdir / "checkpoints").latest()[0])
+
+
+def stored(path):
+    reader = tf.train.load_checkpoint(path)
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("meta/", "_CHECKPOINTABLE"))]
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
 
 def assert_same_run(ours, theirs):
     ours, theirs = variables(ours), variables(theirs)
-    assert ours.keys() == theirs.keys() and len(ours) > 200
+    assert len(ours) > 250
+    assert_same(ours, theirs)
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
@@ -100,12 +128,22 @@ def test_a_run_leaves_what_it_promises(finished):
     np.testing.assert_allclose(model.get_layer("mean_pixel").get_weights()[0].ravel(), mean, rtol=1e-6)
 
 
-def test_model_file_is_the_network_of_the_checkpoint(finished):
-    stored = variables(finished)
-    model = model_file.load(finished / "joint.keras")
+def test_model_file_is_the_average_and_the_checkpoint_has_it_and_the_network(finished):
+    held, model = variables(finished), model_file.load(finished / "joint.keras")
+    for variable in model.variables:
+        keys = [f"{part}/{variable.path.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE" for part in PARTS]
+        np.testing.assert_array_equal(variable.numpy(), held[keys[0]], err_msg=keys[0])
+        if variable.path.endswith("/kernel") and variable.path != "mean_pixel/kernel":
+            assert not np.array_equal(held[keys[0]], held[keys[1]]), "the average is the network itself"
+
+
+def test_without_an_average_the_model_file_is_the_network(photos, tmp_path):
+    assert loop.train(make_config(steps=1), photos, tmp_path, phase="completion")
+    held, model = variables(tmp_path), model_file.load(tmp_path / "completion.keras")
+    assert not [name for name in held if name.startswith("average/")]
     for variable in model.variables:
         key = f"completion/{variable.path.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-        np.testing.assert_array_equal(variable.numpy(), stored[key], err_msg=key)
+        np.testing.assert_array_equal(variable.numpy(), held[key], err_msg=key)
 
 
 def test_run_ends_with_a_saved_model(finished):
@@ -122,7 +160,7 @@ def test_run_ends_with_a_saved_model(finished):
 
 def test_phases_one_after_the_other_equal_all_at_once(photos, tmp_path, finished):
     for phase in stages.PHASES:
-        assert loop.train(make_config(), photos, tmp_path, phase=phase)
+        assert loop.train(full_config(), photos, tmp_path, phase=phase)
         assert (tmp_path / f"{phase}.keras").is_file()
     assert_same_run(tmp_path, finished)
 
@@ -131,7 +169,7 @@ def test_finished_run_says_so_and_changes_nothing(photos, finished, caplog):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     with caplog.at_level("INFO", "glcic_tf"):
         for phase in ("all", "discriminator"):
-            assert loop.train(make_config(), photos, finished, phase=phase)
+            assert loop.train(full_config(), photos, finished, phase=phase)
     assert "the run is finished: step 60 of 60" in caplog.text and "discriminator phase is finished" in caplog.text
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
 
@@ -139,6 +177,7 @@ def test_finished_run_says_so_and_changes_nothing(photos, finished, caplog):
 def start(photos, workdir):
     flags = [f"--config.stages.{phase}.steps=20" for phase in stages.PHASES]
     flags += [f"--config.{name}=5" for name in ("log_every_steps", "steps_per_loop")]
+    flags += [f"--config.{name}={value}" for name, value in EXTRAS.items()]
     flags += ["--config.checkpoint_every_steps=1"]  # so that a signal arrives within a step or two
     flags += ["--config.sample_every_steps=10", f"--data_dir={photos}", f"--workdir={workdir}"]
     command = [sys.executable, str(ROOT / "train.py"), f"--config={ROOT / 'configs' / 'tiny.py'}", *flags]
@@ -179,7 +218,7 @@ def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path,
 
 
 def test_config_that_contradicts_the_run_is_refused(photos, finished):
-    config = make_config()
+    config = full_config()
     config.batch_size = 2
     with pytest.raises(UserError, match=r"config\.batch_size was 4, is 2.*another --workdir"):
         loop.train(config, photos, finished)
@@ -320,6 +359,119 @@ def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog)
         path.write_text("broken")
     with pytest.raises(UserError, match="ckpt-15: cannot be restored"):
         loop.train(config, photos, tmp_path, phase="completion")
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "a byte":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+    else:
+        path.write_bytes(content[: {"empty": 0, "half": len(content) // 2, "less 1": len(content) - 1}[how]])
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(photos, tmp_path_factory):
+    config = make_config(steps=10)
+    config.data.mean_pixel = (0.5, 0.5, 0.5)
+    workdir = tmp_path_factory.mktemp("two")
+    assert loop.train(config, photos, workdir, phase="completion")
+    return workdir
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "less 1", "a byte", "missing"])
+def test_a_checkpoint_whose_data_are_not_whole_is_passed_over(two_checkpoints, tmp_path, caplog, how):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints / "checkpoints", folder)
+    damage(folder / "ckpt-10.data-00000-of-00001", how)
+    path, meta = Checkpoints(folder).latest()
+    assert path.endswith("ckpt-5") and meta["step"] == 5
+    (record,) = caplog.records
+    assert "left out: " in record.getMessage() and "ckpt-10: cannot be restored" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(two_checkpoints, photos, tmp_path):
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001", "half")
+    config = make_config(steps=10)
+    config.data.mean_pixel = (0.5, 0.5, 0.5)
+    assert loop.train(config, photos, tmp_path, phase="completion")
+    assert_same(variables(tmp_path), variables(two_checkpoints))
+
+
+def test_a_full_disk_is_one_line_and_the_older_checkpoints_stay(photos, tmp_path, monkeypatch):
+    written = []
+    write = tf.train.Checkpoint.write
+
+    def full(self, path, *args, **kwargs):
+        if len(written) == 2:
+            Path(f"{path}.data-00000-of-00001.tempstate1").write_bytes(b"half")
+            Path(f"{path}_temp").mkdir()
+            raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device")
+        written.append(path)
+        return write(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
+    with pytest.raises(UserError, match=r"ckpt-15: cannot be written \(.*No space left on device\); see to space"):
+        loop.train(make_config(), photos, tmp_path, phase="completion")
+    assert {path.name.partition(".")[0] for path in (tmp_path / "checkpoints").iterdir()} == {"ckpt-5", "ckpt-10"}
+    assert Checkpoints(tmp_path / "checkpoints").latest()[1]["step"] == 10
+
+
+@pytest.mark.parametrize("figure", ["val_l1", "val_psnr_hole"])
+def test_the_best_checkpoint_is_kept_also_after_a_break_and_replaced_at_a_new_stage(
+    figure, photos, tmp_path, monkeypatch
+):
+    """Validation says what is given here; an error in the place of a figure is what breaks the run off."""
+    sign = 1 if figure == "val_l1" else -1
+    course = {5: 3.0, 10: 2.0, 15: 2.5, 20: KeyError, 25: 9.0, 30: 9.0, 35: 9.5, 40: 8.0}
+    run = monitor.Validation.run
+
+    def told(self, shown):
+        figures, grid = run(self, shown)
+        value = course[next(steps)]
+        if value is KeyError:
+            raise KeyError
+        return figures | {figure: sign * value}, grid
+
+    monkeypatch.setattr(monitor.Validation, "run", told)
+    config = make_config()
+    config.sample_every_steps, config.keep_best, config.average_decay = 5, figure, 0.5
+
+    def kept():
+        path, meta = Checkpoints(tmp_path / "best").latest()
+        assert {file.name.partition(".")[0] for file in (tmp_path / "best").iterdir()} == {Path(path).name}
+        notes, model = model_file.read_metadata(tmp_path / "best.keras"), model_file.load(tmp_path / "best.keras")
+        assert notes["step"] == meta["step"] == meta["best"]["step"] and notes[figure] == meta["best"]["value"]
+        held = stored(path)
+        for variable in model.variables:
+            key = f"average/{variable.path.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+            np.testing.assert_array_equal(variable.numpy(), held[key], err_msg=key)
+        return meta["step"]
+
+    steps = iter([5, 10, 15, 20])
+    with pytest.raises(KeyError):
+        loop.train(config, photos, tmp_path, phase="completion")
+    assert kept() == 10
+    course[20] = 2.1
+    steps = iter([20])
+    assert loop.train(config, photos, tmp_path, phase="completion")
+    assert kept() == 10
+    steps = iter([25, 30, 35, 40])
+    assert loop.train(config, photos, tmp_path, phase="discriminator")
+    assert kept() == 40
+    assert json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[-1])[figure] == sign * 8.0
+
+
+def test_the_best_checkpoint_needs_photos_to_watch_training_on(photos, tmp_path):
+    config = make_config()
+    config.keep_best, config.data.validation_photos = "val_l1", 0
+    with pytest.raises(UserError, match="config.keep_best=val_l1: there are no photos to watch training on; raise"):
+        loop.train(config, photos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_replicas_in_float16_train_all_phases(photos, tmp_path):

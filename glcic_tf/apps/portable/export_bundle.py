@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -51,7 +50,7 @@ def export(
     if config.discriminator.init_from:
         raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
     stages = resolve(config)
-    run = Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
+    run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     todo = run.stages_to_do(phase)
     if not todo:
         raise UserError(f"--workdir={workdir}: there is nothing left to train: step {run.step} of {stages[-1].end}.")
@@ -67,7 +66,7 @@ def export(
         if begun:
             arrays = {name: variable.numpy() for name, variable in _flat(state).items()}
             del arrays["step"]
-            state_files.save(folder / "state", arrays, position | run.meta, parts, bits)
+            state_files.save(folder / "state", arrays, position | run.saver.meta, parts, bits)
         entries = []
         for stage in todo:
             fresh = []
@@ -82,7 +81,7 @@ def export(
             {
                 "format": bundle.FORMAT,
                 "made_with": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
-                **run.meta,
+                **run.saver.meta,
                 "validation": "folder" if val_dir else "held_out",
                 "steps_per_call": steps_per_call,
                 "state": position if begun else None,

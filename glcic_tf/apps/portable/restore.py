@@ -39,20 +39,19 @@ def restore(state, workdir):
         arrays, position = state_files.load(folder)
     config = ml_collections.ConfigDict(position["config"])
     stages = resolve(config)
-    run = Run(config, stages, tf.distribute.get_strategy(), Path(workdir))
+    run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     if run.step > position["step"]:
         raise UserError(f"--workdir={workdir}: is at step {run.step} already, the state at {position['step']}.")
     stage = stages[position["stage"]]
     run.begin(position["mean_pixel"], position["photos"], position["fingerprint"], position.get("network"))
     for index in dict.fromkeys(i for i in (position["completion_stage"], stage.index) if i is not None):
         run.state.enter(stages[index])
-    run.step = position["step"]
-    run.state.step.assign(run.step)
+    run.state.step.assign(position["step"])
     lacking = _assign(run.state, arrays)
     if lacking:
         _logger.warning("begins anew, since the state lacks it: %s", ", ".join(lacking))
-    run.save_model(stage)
-    run.save(stage)
+    run.saver.save_model(run.state, stage, last=stage is run.stages[-1])
+    run.saver.save(run.state, stage)
     return run.step
 
 

@@ -1,7 +1,6 @@
 """Train on any device that JAX reaches, from a bundle, without TensorFlow."""
 
 import contextlib
-import json
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ from glcic_tf.apps.portable.bundle import Bundle
 from glcic_tf.common import files, signals
 from glcic_tf.common.errors import UserError
 from glcic_tf.networks import initial_weights
+from glcic_tf.training import health, phase_choice, stats
 
 
 def run(
@@ -64,8 +64,12 @@ def run(
     saved = state_files.Saved(output / "state")
     arrays, position = _start(opened, saved, state)
     _check_belongs(opened, position)
-    todo = _stages_to_do(opened.stages, phase, position["step"])
-    if not todo:
+    begun = position["stage"] is not None
+    ends, init_from = phase_choice.phase_ends(opened.manifest["config"]), opened.manifest["config"]["init_from"]
+    todo = phase_choice.stages_to_do(opened.stages, phase, position["step"], output, begun, init_from, ends)
+    if todo:  # a run from a model file may leave out phases
+        position["step"] = max(position["step"], todo[0].start)
+    else:
         _log(f"nothing is left to do: step {position['step']}")
         return True
     with contextlib.ExitStack() as stack:
@@ -95,6 +99,7 @@ class _Trainer:
         self.step, self.position = position["step"], position
         self.arrays = {name: pjrt.put(array) for name, array in arrays.items()}
         config = bundle.manifest["config"]
+        self.stats = stats.StatsFile(output / "stats.jsonl")
         self.seed, self.mirror = config["seed"], config["data"]["mirror"]
 
     def train_stage(self, stage, last, until, stopped):
@@ -118,7 +123,7 @@ class _Trainer:
                 results = self._call(program, entry, [*inputs, pjrt.put(np.int32(n))])
                 self._finish(pending)  # the call before: the device has its next one already
                 pending, self.step = results, self.step + n
-                window.add(results, n)
+                window.add({name: value for name, value in results.items() if name != "bad_step"}, n)
                 now = time.monotonic()
                 stop = bool(stopped) or now > until
                 over = self.step >= end or stop
@@ -175,68 +180,57 @@ class _Trainer:
         if results is None:
             return
         bad_step = int(pjrt.get(results["bad_step"]))
-        scales = [name for name in self.arrays if name.endswith("_loss_scale/scale")]
-        if bad_step >= 0 and not scales:
-            raise UserError(
-                f"step {bad_step + 1}: the loss is not a finite number. Lower the learning rate or use another "
-                f"precision; the last saved state is kept in {self.saved.folder}."
-            )
+        if not self._scales():
+            health.check_loss(self.step, bad_step, None, self._last_good)
+
+    def _scales(self):
+        return [array for name, array in self.arrays.items() if name.endswith("_loss_scale/scale")]
+
+    def _last_good(self):
+        return f"the last saved state is kept in {self.saved.folder}"
 
     def _log_window(self, window, stage):
-        values = window.summary()
-        for name, array in self.arrays.items():
-            if name.endswith("optimizer/learning_rate"):
-                values[name.split("/", 1)[0].replace("optimizer", "learning_rate")] = float(pjrt.get(array))
-            if name.endswith("_loss_scale/scale"):
-                values["loss_scale"] = min(values.get("loss_scale", math.inf), float(pjrt.get(array)))
-        line = {"step": self.step, "phase": stage.phase, "stage": stage.name}
-        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        try:
-            with open(self.output / "stats.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.output}/stats.jsonl: cannot be written ({error.strerror}).") from error
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        _log(f"{stage.name}  step {self.step}/{stage.end}  {shown}")
+        scale = min((float(pjrt.get(array)) for array in self._scales()), default=None)
+        health.check_loss(self.step, -1, scale, self._last_good)
+        rates = {
+            name.split("/", 1)[0]: pjrt.get(array)
+            for name, array in self.arrays.items()
+            if name.endswith("optimizer/learning_rate")
+        }
+        values = window.figures() | stats.optimizer_figures(rates, scale)
+        self.stats.append(self.step, stage, values)
+        _log(f"{stage.name}  step {self.step}/{stage.end}  {stats.shown(values)}")
 
     def _save(self, stage):
         arrays = {name: pjrt.get(array) for name, array in self.arrays.items() if name != "step"}
-        for name, array in arrays.items():
-            if name.split("/", 1)[0] in state_files.NETWORKS and not np.isfinite(array).all():
-                raise UserError(f"step {self.step}: {name} is not finite; the last saved state is kept.")
+        networks = ((n, array) for n, array in arrays.items() if n.split("/", 1)[0] in state_files.NETWORKS)
+        health.check_weights(self.step, networks, self._last_good)
         self.position |= {"step": self.step}
         self.saved.save(arrays, self.position, self.settings.parts, self.settings.bits)
 
 
-class _Window:
-    """Means of the metrics and speed since the last line of the log."""
+class _Window(stats.Window):
+    """Also the device's speed; its time is that on the clock, since calls overlap."""
 
     def __init__(self, stage, flops, peak_tflops):
         self.stage, self.flops, self.peak = stage, flops, peak_tflops
-        self.clear()
+        super().__init__(lambda result: float(pjrt.get(result)))
 
     def clear(self):
-        self.results, self.steps, self.waited = [], 0, 0.0
+        super().clear()
         self.begin = time.monotonic()
 
     def leave_out(self, seconds):
         """Do not count so much of the time, as when a state was saved."""
         self.begin += seconds
 
-    def add(self, results, n):
-        self.results.append((results, n))
-        self.steps += n
-
-    def summary(self):
-        seconds = time.monotonic() - self.begin
-        names = [name for name in self.results[0][0] if name != "bad_step"]
-        values = {
-            name: sum(float(pjrt.get(results[name])) * n for results, n in self.results) / self.steps for name in names
-        }
-        values["images_per_second"] = self.steps * self.stage.batch_size / seconds
-        values["input_share"] = self.waited / seconds
+    def figures(self):
+        """All of them, by name."""
+        values = self.means()
+        self.seconds = time.monotonic() - self.begin
+        values |= self.speed(self.stage.batch_size)
         if self.flops:
-            values["tflops"] = self.flops * self.steps / seconds / 1e12
+            values["tflops"] = self.flops * self.steps / self.seconds / 1e12
             if self.peak:
                 values["peak_share"] = values["tflops"] / self.peak
         return values
@@ -270,18 +264,6 @@ def _check_belongs(bundle, position):
             f"{bundle.folder}: the state is of a run with another config ({', '.join(names[:5])}); give the bundle "
             "that it was made with, or another --output."
         )
-
-
-def _stages_to_do(stages, phase, step):
-    left = [stage for stage in stages if stage.end > step]
-    if phase == "all" or not left:
-        return left
-    if left[0].phase != phase:
-        if phase in [stage.phase for stage in left]:
-            raise UserError(f"--phase={phase}: the run is in its {left[0].phase} phase (step {step} of {left[0].end}).")
-        return []
-    others = [i for i, stage in enumerate(left) if stage.phase != phase]
-    return left[: others[0]] if others else left
 
 
 def _first_value(variable):

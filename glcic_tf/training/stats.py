@@ -1,0 +1,94 @@
+"""The figures of a run: means since the last line of the log, and stats.jsonl. TensorFlow is not needed.
+
+Every line has `step`, `phase` and `stage`, and figures by name.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from glcic_tf.common.errors import UserError
+
+
+class StatsFile:
+    """A run's stats.jsonl, which is always written at its end."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
+                self._write("\n")  # a line that was cut off by a crash ends here
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror}); see to its permissions.") from error
+
+    def append(self, step, stage, values):
+        """Write a line; `values`: numbers by name. JSON has no NaN: what is not finite is null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._write(json.dumps({"step": step, "phase": stage.phase, "stage": stage.name, **finite}) + "\n")
+
+    def _write(self, text):
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); see to space and permissions."
+            ) from error
+
+
+def shown(values):
+    """Figures by name as text for the terminal."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def optimizer_figures(rates, loss_scale):
+    """What is logged of the optimisers.
+
+    Args:
+        rates: learning rates by name of the optimiser, such as `completion_optimizer`.
+        loss_scale: None where the loss is not scaled.
+    """
+    figures = {name.replace("optimizer", "learning_rate"): float(rate) for name, rate in rates.items()}
+    return figures if loss_scale is None else figures | {"loss_scale": float(loss_scale)}
+
+
+class Window:
+    """Results since the last line of the log.
+
+    Args:
+        read: makes a number of a result, such as one that lies on a device.
+
+    Attributes:
+        steps: how many there were.
+        seconds, waited: how long they took, and how much of that they waited for input.
+    """
+
+    def __init__(self, read=float):
+        self._read = read
+        self.clear()
+
+    def clear(self):
+        """Forget all, once a line is written."""
+        self._results, self.steps, self.seconds, self.waited = [], 0, 0.0, 0.0
+
+    def add(self, results, n, seconds=0.0, waited=0.0):
+        """Add the means over n steps, by name."""
+        self._results.append((results, n))
+        self.steps += n
+        self.seconds += seconds
+        self.waited += waited
+
+    def means(self):
+        """Means over all steps, by name."""
+        totals = dict.fromkeys(self._results[0][0], 0.0)
+        for results, n in self._results:
+            for name in totals:
+                totals[name] += self._read(results[name]) * n
+        return {name: total / self.steps for name, total in totals.items()}
+
+    def speed(self, batch_size):
+        """Photos per second, and the share of the time that was spent waiting for them."""
+        return {
+            "images_per_second": self.steps * batch_size / self.seconds,
+            "input_share": self.waited / self.seconds,
+        }
