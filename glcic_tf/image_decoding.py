@@ -233,7 +233,8 @@ def _rgb_of_cmyk(image):
 def _carried(header, fields, found, data):
     """Collect what a file carries beside its pixels: keyword arguments of `image_metadata.clean`."""
     carried = {name: bytes(header.get(field)) for name, field in _BLOBS.items() if field in fields}
-    if "resolution-unit" in fields and header.xres > 0 and header.yres > 0:
+    own_resolution = found in (image_formats.JPEG, image_formats.TIFF) and "resolution-unit" in fields
+    if own_resolution and header.xres > 0 and header.yres > 0:
         carried["dpi"] = header.xres * _MM_PER_INCH, header.yres * _MM_PER_INCH
     if found is image_formats.JPEG:
         carried["chroma"] = jpeg_files.chroma(data, header)
@@ -244,7 +245,7 @@ def _carried(header, fields, found, data):
         for kind, content in png_chunks.raw_profiles(carried["text"]).items():
             carried.setdefault(kind, content)
     elif found is image_formats.TIFF:
-        carried["exif"] = exif.of_tiff(data)
+        carried["exif"], carried["iptc"] = exif.of_tiff(data)
     return carried
 
 
