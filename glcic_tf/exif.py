@@ -69,7 +69,7 @@ def of_tiff(tiff):
 
 
 def into_tiff(tiff, exif=None, iptc=None):
-    """Return a TIFF file of one page with EXIF and IPTC in it; what the file says of its pixels and their resolution stays.
+    """Return a TIFF file of one page with EXIF and IPTC in it; what the file says of its pixels stays.
 
     Args:
         tiff: bytes of a file as `image_encoding` writes it: it is trusted.

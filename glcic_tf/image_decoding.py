@@ -33,6 +33,7 @@ _LOADERS = {
     b"VipsForeignLoadNsgifBuffer": ("gifload_buffer", image_formats.GIF),
 }
 _BLOBS = {"exif": "exif-data", "icc": "icc-profile-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _COLOUR, _LAB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16", "multiband"), ("lab", "labs", "labq")
 _MM_PER_INCH = 25.4
 _STRIP_ROWS = 64
@@ -128,6 +129,8 @@ def format_of(data):
     """
     if data[:2] == b"BM":
         return image_formats.BMP
+    if data[:4] in _TIFF_STARTS:  # libvips looks farther into these
+        return image_formats.TIFF
     found = _loader(data)[1]
     return image_formats.HEIC if found is image_formats.AVIF and b"avi" not in data[8:64] else found
 
