@@ -17,15 +17,16 @@ _DIRECTORIES = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}  # directories in the 
 _POINTERS = {_EXIF, _GPS, _INTEROPERABILITY}
 # A turn by 90 degrees swaps ImageWidth with ImageLength, and PixelXDimension with PixelYDimension.
 _SIDES = {0x0100: 0x0101, 0x0101: 0x0100, 0xA002: 0xA003, 0xA003: 0xA002}
-# Places of pixels, of more directories and of a thumbnail; copies of XMP, IPTC and ICC profile; Photoshop's resources
+# Places of pixels, of more directories and of a thumbnail; copies of XMP and ICC profile; Photoshop's resources
 # (with a thumbnail), maker note, padding.
-_DROPPED = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202, 0x02BC, 0x83BB, 0x8649, 0x8773, 0x927C, 0xEA1C}
+_DROPPED = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202, 0x02BC, 0x8649, 0x8773, 0x927C, 0xEA1C}
 # What describes a photo in a TIFF file's own directory; all else there describes how the file holds its pixels.
 _OF_PHOTO = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, _ORIENTATION, *_POINTERS}
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 129: 1}  # by type
 _NUMBER_BYTES = _ITEM_BYTES | {5: 4, 10: 4}  # a rational is two numbers
 _MAX_BYTES = 8_000_000  # of the values of one directory
-_SHORT, _LONG = 3, 4
+_SHORT, _LONG, _BYTES = 3, 4, 7
+_IPTC = 0x83BB
 _JPEG_START = b"\xff\xd8\xff"
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
@@ -40,6 +41,7 @@ def upright(exif):
         (value of the orientation tag or None, bytes of EXIF anew or None if nothing can be read).
     """
     order, main = _read(exif)
+    main.pop(_IPTC, None)  # with a life of its own
     if not main:
         return None, None
     orientation = None
@@ -54,22 +56,28 @@ def upright(exif):
 
 
 def of_tiff(tiff):
-    """Return the EXIF of a TIFF file's first page, or None: without what describes how the file holds its pixels."""
+    """Return what a TIFF file's first page says of the photo, and not of how the file holds its pixels.
+
+    Returns:
+        (bytes of EXIF or None, bytes of IPTC or None).
+    """
     order, main = _read(tiff)
+    iptc = main.get(_IPTC, (0, 0, None))[2]
     main = {tag: entry for tag, entry in main.items() if tag in _OF_PHOTO}
     nothing = not main or main.keys() == {_ORIENTATION} and _integer(order, main[_ORIENTATION]) == 1
-    return None if nothing else _file_bytes(order, main)
+    return None if nothing else _file_bytes(order, main), iptc
 
 
-def into_tiff(tiff, exif):
-    """Return a TIFF file of one page with EXIF in it; what the file says of its pixels and their resolution stays.
+def into_tiff(tiff, exif=None, iptc=None):
+    """Return a TIFF file of one page with EXIF and IPTC in it; what the file says of its pixels stays.
 
     Args:
         tiff: bytes of a file as `image_encoding` writes it: it is trusted.
-        exif: bytes that `upright` returned.
+        exif: bytes that `upright` returned, or None.
+        iptc: bytes, or None.
     """
     order = _ORDERS[tiff[:4]]
-    exif_order, entries = _read(exif)
+    exif_order, entries = _read(exif or b"")
     entries = entries if order == exif_order else _swap_bytes(entries)
     start = struct.unpack_from(order + "I", tiff, 4)[0]
     (count,) = struct.unpack_from(order + "H", tiff, start)
@@ -77,6 +85,8 @@ def into_tiff(tiff, exif):
     own = {struct.unpack_from(order + "H", entry)[0]: entry for entry in own}
     place = len(tiff) + len(tiff) % 2
     new = {tag: entry for tag, entry in entries.items() if tag in _OF_PHOTO and tag not in own}
+    if iptc:
+        new[_IPTC] = _BYTES, len(iptc), iptc
     directory = _directory_bytes(order, new | own, place)
     return b"".join([tiff[:4], struct.pack(order + "I", place), tiff[8:], bytes(len(tiff) % 2), directory])
 

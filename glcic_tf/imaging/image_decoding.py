@@ -33,6 +33,7 @@ _LOADERS = {
     b"VipsForeignLoadNsgifBuffer": ("gifload_buffer", image_formats.GIF),
 }
 _BLOBS = {"exif": "exif-data", "icc": "icc-profile-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _COLOUR, _LAB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16", "multiband"), ("lab", "labs", "labq")
 _MM_PER_INCH = 25.4
 _STRIP_ROWS = 64
@@ -128,6 +129,8 @@ def format_of(data):
     """
     if data[:2] == b"BM":
         return image_formats.BMP
+    if data[:4] in _TIFF_STARTS:  # libvips looks farther into these
+        return image_formats.TIFF
     found = _loader(data)[1]
     return image_formats.HEIC if found is image_formats.AVIF and b"avi" not in data[8:64] else found
 
@@ -233,7 +236,8 @@ def _rgb_of_cmyk(image):
 def _carried(header, fields, found, data):
     """Collect what a file carries beside its pixels: keyword arguments of `image_metadata.clean`."""
     carried = {name: bytes(header.get(field)) for name, field in _BLOBS.items() if field in fields}
-    if "resolution-unit" in fields and header.xres > 0 and header.yres > 0:
+    own_resolution = found in (image_formats.JPEG, image_formats.TIFF) and "resolution-unit" in fields
+    if own_resolution and header.xres > 0 and header.yres > 0:
         carried["dpi"] = header.xres * _MM_PER_INCH, header.yres * _MM_PER_INCH
     if found is image_formats.JPEG:
         carried["chroma"] = jpeg_files.chroma(data, header)
@@ -244,7 +248,7 @@ def _carried(header, fields, found, data):
         for kind, content in png_chunks.raw_profiles(carried["text"]).items():
             carried.setdefault(kind, content)
     elif found is image_formats.TIFF:
-        carried["exif"] = exif.of_tiff(data)
+        carried["exif"], carried["iptc"] = exif.of_tiff(data)
     return carried
 
 

@@ -94,16 +94,14 @@ def _by_libvips(image, found, metadata):
     vips = pyvips.Image.new_from_memory(image, width, height, channels, "ushort" if deep else "uchar")
     vips = vips.copy(interpretation=kind, **_resolution(metadata.dpi))
     blobs = {"icc-profile-data": metadata.icc, "xmp-data": metadata.xmp}
-    if found is image_formats.TIFF:
-        blobs["iptc-data"] = metadata.iptc
-    else:
+    if found is image_formats.AVIF:
         blobs["exif-data"] = metadata.exif and b"Exif\0\0" + metadata.exif
     for field, blob in blobs.items():
         if blob:
             vips.set_type(pyvips.GValue.blob_type, field, blob)
     if found is image_formats.TIFF:
         data = vips.tiffsave_buffer(compression="deflate", predictor="horizontal", resunit="inch")
-        return [exif.into_tiff(data, metadata.exif) if metadata.exif else data]
+        return [exif.into_tiff(data, metadata.exif, metadata.iptc) if metadata.exif or metadata.iptc else data]
     kept = "exif|xmp|icc" if metadata.exif else "xmp|icc"  # else libvips makes an EXIF of its own
     bits = _AVIF_BITS if deep else 8
     return [vips.heifsave_buffer(compression="av1", lossless=True, effort=_AVIF_EFFORT, bitdepth=bits, keep=kept)]

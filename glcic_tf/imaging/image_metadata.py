@@ -151,6 +151,7 @@ def _iptc_records(iptc):
             iptc = content
             break
         iptc = iptc[name + 4 + length + length % 2 :]
+    iptc = iptc.rstrip(b"\0")  # as a TIFF is filled up
     return iptc if iptc[:1] == b"\x1c" and _JPEG_START not in iptc else None
 
 

@@ -39,7 +39,10 @@ def decode(data, max_pixels):
         raise BrokenImageError(f"takes more than {_TIMEOUT_S} s to decode; save it anew.") from error
     if done.returncode:
         raise BrokenImageError("is broken: its decoder ended without a result; get a whole copy.")
-    return _received(done.stdout, max_pixels)
+    try:
+        return _received(done.stdout, max_pixels)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise BrokenImageError("is broken: its decoder gave something else than an image.") from error
 
 
 def _received(answer, max_pixels):
@@ -49,7 +52,7 @@ def _received(answer, max_pixels):
         raise BrokenImageError(str(head["error"]))
     height, width, channels = head["shape"]
     if height * width > max_pixels or channels not in (1, 3, 4):
-        raise BrokenImageError("is broken: its decoder gave something else than an image.")
+        raise ValueError(f"an image of {height} x {width} x {channels}")
     pixels = np.frombuffer(bytearray(memoryview(answer)[4 + length :]), _DTYPES[head["dtype"]])
     carried = {
         name: base64.b64decode(value["bytes"]) if isinstance(value, dict) else value

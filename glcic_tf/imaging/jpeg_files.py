@@ -61,7 +61,7 @@ def decode(data):
         return _decode(data if end is not data else data + _END)
     # libjpeg takes zeros for data. They are, if none of them is too many; or they only stand after the picture.
     pixels = _decode(stripped + _END)
-    if pixels is None and _decode(end[: -_FILLER_BYTES // 2] + _END) is None:
+    if pixels is None and _decode(end[:-1] + _END) is None:
         pixels = _decode(end + _END)
     return pixels
 
