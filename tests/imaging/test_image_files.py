@@ -9,12 +9,12 @@ import zlib
 
 import numpy as np
 import pytest
-from glcic_tf.errors import UserError
-from glcic_tf.image_metadata import Metadata
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from glcic_tf import image_process, images
+from glcic_tf.common.errors import UserError
+from glcic_tf.imaging import image_process, images
+from glcic_tf.imaging.image_metadata import Metadata
 
 HEIGHT, WIDTH = 96, 128
 # 40 x 24 px of `ramp(24, 40)`, encoded as HEVC in 4:4:4 at quality 90.
