@@ -50,7 +50,7 @@ class Work:
         self.photos.drop(token)
         return None, None, gr.update(visible=True), gr.update(visible=False)
 
-    def complete_painted(self, token, layers, model, grow, blend, progress=gr.Progress()):  # noqa: B008 - Gradio looks for it
+    def complete_painted(self, token, layers, model, grow, postprocess, progress=gr.Progress()):  # noqa: B008 - Gradio looks for it
         """Complete what is painted."""
         progress(0, desc="Waiting for the model")
         grow = min(max(int(grow), 0), MAX_GROW_PX)
@@ -58,7 +58,7 @@ class Work:
             progress(0.1, desc="Completing")
             start = time.perf_counter()
             hole = photo.hole(read_painted(layers, photo.preview_shape))
-            done = photo.complete(completer, hole, grow, "poisson" if blend else "none")
+            done = photo.complete(completer, hole, grow, postprocess)
             seconds = time.perf_counter() - start
             progress(0.9, desc="Showing")
             status = f"Completed in {seconds:.1f} s. Go on painting, download it, or undo it."
