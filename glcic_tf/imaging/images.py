@@ -121,8 +121,8 @@ def read_photo(path, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         decoded = _decode(data, max_pixels)
     except BrokenImageError as error:
         raise UserError(f"{path}: {error}") from error
-    turn, _ = _turn_and_metadata(decoded)
-    pixels = decoded.pixels
+    turn, pixels = _turn_and_metadata(decoded)[0], decoded.pixels
+    del data, decoded  # else they would stand beside the copies
     if pixels.dtype == np.uint16:
         narrow = np.empty(pixels.shape, np.uint8)
         for top in range(0, len(pixels), _STRIP_ROWS):
