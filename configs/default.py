@@ -3,8 +3,14 @@
 Any field can be set from the command line: --config.batch_size=8, --config.stages.joint.steps=1000.
 """
 
+import dataclasses
+
 import ml_collections
 from ml_collections.config_dict import placeholder
+
+from glcic_tf.data.random_holes import HoleSpec
+from glcic_tf.training.settings import OptimizerSpec
+from glcic_tf.training.stages import STAGE_FIELDS
 
 
 def get_config():
@@ -62,19 +68,9 @@ def get_config():
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
     config.feature_matching_weight = 0.0  # weight of the distance between D's features of completion and photo
     config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
-    config.hole = ml_collections.ConfigDict()
-    # rectangle | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed (all)
-    config.hole.kind = "rectangle"
-    config.hole.count_min = 1  # rectangles or strokes per image
-    config.hole.count_max = 1
-    config.hole.min_px = 96  # each side of a rectangle, px, both ends included (section 4)
-    config.hole.max_px = 128
-    config.hole.area_min = 0.1  # share of the image that a blob covers
-    config.hole.area_max = 0.3
-    config.hole.brush_min_px = 12  # diameter of a stroke, px
-    config.hole.brush_max_px = 40
-    config.hole.thin_min_px = 3  # diameter of wires and of the lines of writing, px
-    config.hole.thin_max_px = 8
+    # kind: rectangle | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed (all); how many,
+    # and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
+    config.hole = ml_collections.ConfigDict(dataclasses.asdict(HoleSpec()))
     config.optimizer = optimizer()  # of C
     config.discriminator_optimizer = optimizer()  # of D
 
@@ -100,44 +96,13 @@ def get_config():
 
 
 def optimizer(**changes):
-    """An optimiser; ADADELTA in its own form (section 4)."""
-    spec = dict(
-        name="adadelta",  # adadelta | adam
-        learning_rate=1.0,
-        rho=0.95,  # ADADELTA
-        epsilon=1e-6,
-        beta_1=0.9,  # Adam
-        beta_2=0.999,  # Adam
-        schedule="constant",  # constant | cosine, over the stage
-        warmup_steps=0,  # at the stage's start
-        final_fraction=0.0,  # share of the learning rate left at the end of cosine
-        clip_norm=0.0,  # largest global norm of the gradients, summed over the replicas; 0: no limit
-    )
-    return ml_collections.ConfigDict(spec | changes)
+    """An optimiser, with `changes` to OptimizerSpec: ADADELTA in its own form (section 4), or Adam."""
+    return ml_collections.ConfigDict(dataclasses.asdict(OptimizerSpec(**changes)))
 
 
 def adam(learning_rate, **changes):
     """Adam with its usual epsilon, cosine over the stage."""
     return optimizer(name="adam", learning_rate=learning_rate, epsilon=1e-7, schedule="cosine", **changes)
-
-
-STAGE_FIELDS = (
-    "image_size",
-    "patch_size",
-    "short_edge_min_px",
-    "short_edge_max_px",
-    "batch_size",
-    "known_weight",
-    "known_weight_end",
-    "loss_mean",
-    "adversarial_weight",
-    "adversarial_form",
-    "feature_matching_weight",
-    "r1_gamma",
-    "hole",
-    "optimizer",
-    "discriminator_optimizer",
-)
 
 
 def stage(phase, steps, **changes):

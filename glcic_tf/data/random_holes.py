@@ -20,7 +20,7 @@ _VERTEX_GRID = 16  # positions a pixel: coarser than the last bits of a sine, wh
 
 @dataclasses.dataclass(frozen=True)
 class HoleSpec:
-    """What holes to draw.
+    """What holes to draw; as it stands, those of the paper (section 4).
 
     Attributes:
         kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;

@@ -67,6 +67,13 @@ class Stage:
         return self.start + self.steps
 
 
+_PLACE = ("name", "index", "phase", "start", "steps", "first_example")
+# What a stage may have a value of its own of; each is a field of the config too.
+STAGE_FIELDS = tuple(field.name for field in dataclasses.fields(Stage) if field.name not in _PLACE)
+# What is itself a group of fields, and the class of it.
+GROUPS = {"hole": HoleSpec, "optimizer": OptimizerSpec, "discriminator_optimizer": OptimizerSpec}
+
+
 def resolve(config):
     """Make the stages of a config and check it.
 
@@ -95,14 +102,8 @@ def _resolve(config):
         raise UserError("config.stages is empty: a run needs at least one stage.")
     for index, name in enumerate(config.stages):  # to_dict() would sort them
         own = base["stages"][name]
-        values = {}
-        for field in dataclasses.fields(Stage):
-            if field.name in ("name", "index", "start", "first_example"):
-                continue
-            values[field.name] = _inherit(own.get(field.name), base.get(field.name))
-        values["hole"] = HoleSpec(**values["hole"])
-        values["optimizer"] = OptimizerSpec(**values["optimizer"])
-        values["discriminator_optimizer"] = OptimizerSpec(**values["discriminator_optimizer"])
+        values = {field: _inherit(own.get(field), base.get(field)) for field in (*STAGE_FIELDS, "phase", "steps")}
+        values |= {field: spec(**values[field]) for field, spec in GROUPS.items()}
         stage = Stage(name=name, index=index, start=step, first_example=example, **values)
         _check_stage(stage)
         stages.append(stage)

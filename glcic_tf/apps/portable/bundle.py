@@ -27,9 +27,7 @@ from pathlib import Path
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.data.random_holes import HoleSpec
-from glcic_tf.training.settings import OptimizerSpec
-from glcic_tf.training.stages import Stage
+from glcic_tf.training.stages import GROUPS, Stage
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -133,5 +131,4 @@ def _check(manifest):
 
 
 def _stage(fields):
-    specs = {"hole": HoleSpec, "optimizer": OptimizerSpec, "discriminator_optimizer": OptimizerSpec}
-    return Stage(**{name: specs[name](**value) if name in specs else value for name, value in fields.items()})
+    return Stage(**{name: GROUPS[name](**value) if name in GROUPS else value for name, value in fields.items()})
