@@ -59,10 +59,8 @@ def serve(models=(), host="127.0.0.1", port=7860, max_upload_mb=100, max_megapix
         if not listening.is_loopback(listener):
             cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page.")
         print(f"The page is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
-        try:
-            server(application).run(sockets=[listener])
-        except KeyboardInterrupt:  # that is how it ends
-            print("The page has ended.")
+        listening.serve(server(application), listener)
+        print("The page has ended.")
 
 
 def server(application):
