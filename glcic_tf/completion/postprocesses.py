@@ -9,7 +9,8 @@ POSTPROCESSES = {
     "poisson": "blend the hole into its surroundings (the paper's)",
     "none": "the network alone",
 }
-DEFAULT = "auto"
+DEFAULT = "none"  # of files and arrays
+FOR_PEOPLE = "auto"  # where somebody looks at the result: the page, the demo
 
 
 def described():

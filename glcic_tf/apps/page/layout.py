@@ -117,7 +117,7 @@ def _lay_out(work, models):
                 )
                 postprocess = gr.Dropdown(
                     list(_FILLINGS.items()),
-                    value=postprocesses.DEFAULT,
+                    value=postprocesses.FOR_PEOPLE,
                     label="Fill with",
                     elem_id="postprocess",
                 )
