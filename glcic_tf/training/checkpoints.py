@@ -65,7 +65,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta)), **parts(state)).write(path)
         except (OSError, tf.errors.OpError) as error:
-            self._deleteself.folder.glob(f"{_PREFIX}{step}[._]*")
+            self._delete(self.folder.glob(f"{_PREFIX}{step}[._]*"))
             raise UserError(
                 f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
             ) from error
