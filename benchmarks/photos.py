@@ -76,7 +76,7 @@ def measure_here(case):
         del hole
         seconds = []
         if case["way"] == "files":
-            pixels, metadata = images.read_image_and_metadata(path)
+            pixels, metadata, *_ = images.open_image(path)
             hole = images.read_mask(mask)
             images.write_image(output, pixels, metadata=metadata)
             del hole  # held until here, as the completion does

@@ -17,13 +17,14 @@ class Command(typing.NamedTuple):
     Attributes:
         module: of the package, with `define_<last word>_flags()` and `run_<last word>()`, whose docstring --help shows.
         summary: for the list of commands.
-        extra: what `pip install 'glcic-tf[...]'` takes for the packages that the core install lacks.
+        extra: what `pip install 'glcic-tf[...]'` takes for the packages that the core install lacks; None: it is not
+            installed with what it depends on.
         keras: whether Keras takes part.
     """
 
     module: str
     summary: str
-    extra: str = ""
+    extra: str | None = ""
     keras: bool = True
 
 
@@ -39,7 +40,7 @@ COMMANDS = {
     "study report": Command("apps.study.study_commands", "say what came out", "evaluate", keras=False),
     "app": Command("apps.page.app_command", "open a page to remove things from photos", "app"),
     "portable export": Command("apps.portable.portable_commands", "write a training run for devices that JAX reaches"),
-    "portable run": Command("apps.portable.portable_commands", "train there, without TensorFlow", keras=False),
+    "portable run": Command("apps.portable.portable_commands", "train there, without TensorFlow", None, keras=False),
     "portable import": Command("apps.portable.portable_commands", "take the result back into the run"),
     "curves": Command("apps.curves", "plot losses and validation figures of runs", "evaluate", keras=False),
     "demo": Command("apps.demo", "complete holes in sample photos"),

@@ -196,6 +196,12 @@ runpy.run_module("glcic_tf", run_name="__main__")
         ),
         ("matplotlib", ["evaluate", "--images=.", "--output=a"], 1, ".* matplotlib .* 'glcic-tf.evaluate.'"),
         ("pebble", ["prepare", "--input=.", "--output=a"], 1, ".* pebble .* 'glcic-tf.prepare.'"),
+        (
+            "cv2",
+            ["portable", "run", "--bundle=a", "--data_dir=b", "--output=c"],
+            1,
+            ".* cv2 is not installed; install it",
+        ),
         ("absl", ["complete", "--image=a", "--output=b"], 1, "glcic complete: No module named 'absl'"),
         ("tensorflow,keras,absl", ["--version"], 0, ""),
         ("tensorflow,keras,ml_collections,tqdm", ["portable", "run", "--help"], 0, ""),

@@ -80,7 +80,7 @@ def demo(output="demo", model=None):
     for name, photo in photos.items():
         hole = SAMPLES[name][1](photo.shape[:2])
         start = time.perf_counter()
-        completed = completer.complete(photo, hole)
+        completed = completer(photo, hole)
         seconds = time.perf_counter() - start
         paths.append(output / f"{name}.png")
         images.write_image(paths[-1], pictures.comparison(photo, completed, hole))

@@ -1,6 +1,8 @@
-"""A socket to serve a page on, and the page's address."""
+"""A socket to serve a page on, the page's address, and serving until a signal ends it."""
 
+import contextlib
 import ipaddress
+import signal
 import socket
 
 from glcic_tf.common.errors import UserError
@@ -40,3 +42,17 @@ def url(host, listener):
 def is_loopback(listener):
     """Whether only this machine can reach what is served on `listener`."""
     return ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
+
+
+def serve(server, listener):
+    """Run a uvicorn.Server on `listener`, in the main thread, until SIGINT (Ctrl-C) or SIGTERM; then return.
+
+    These two also end a process that was started with them ignored, as `nohup command &` and services do.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # the server stops in good order, and passes the signal on
+            server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

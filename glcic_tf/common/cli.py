@@ -92,7 +92,8 @@ def missing_package(extra):
     """Exit with one line where a package that is not installed is imported.
 
     Args:
-        extra: the one of the package's extras that installs it; empty: the core install has it.
+        extra: the one of the package's extras that installs it; empty: the core install has it; None: it is for the
+            user to choose, since the core install does not work there.
     """
     try:
         yield
@@ -100,7 +101,8 @@ def missing_package(extra):
         package = (error.name or "glcic_tf").partition(".")[0]
         if package == "glcic_tf":  # a bug
             raise
-        say(f"the package {package} is not installed; run: {install_line(extra)}")
+        advice = "install it" if extra is None else f"run: {install_line(extra)}"
+        say(f"the package {package} is not installed; {advice}")
         sys.exit(1)
 
 

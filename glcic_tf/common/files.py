@@ -1,12 +1,15 @@
-"""Folders to write to, and files that appear under their name only when they are complete."""
+"""Files that are safe to open, folders to write to, and files that appear only when they are complete."""
 
 import contextlib
 import os
 import shutil
+import stat
 import threading
 from pathlib import Path
 
 from glcic_tf.common.errors import UserError
+
+START_BYTES = 4096
 
 
 def make_folder(folder):
@@ -19,6 +22,70 @@ def make_folder(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another place.") from error
+
+
+def open_regular(path, expected="a file"):
+    """Open a file for reading, binary, if it is one: devices, pipes and sockets could be read for ever, or wait.
+
+    Args:
+        path: of the file.
+        expected: what it should be, for messages: "an image file".
+
+    Returns:
+        A binary file object, to be closed by the caller.
+
+    Raises:
+        UserError: it is missing, cannot be read, or is no regular file.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: is {_kind(os.stat(path).st_mode)}; expected {expected}.")
+        # What the name stands for may have changed meanwhile: this waits for nobody, and looks again.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.fdopen(descriptor, "rb")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise UserError(f"{path}: is no regular file; expected {expected}.")
+        return file
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or "there is no such name"
+        raise UserError(f"{printable(path)}: cannot be read ({reason}); expected {expected}.") from error
+
+
+def check_regular(path, expected="a file"):
+    """Check that a path that a library is to open is one that `open_regular` would open. Raises as that does."""
+    open_regular(path, expected).close()
+
+
+def read_bytes(path, max_bytes, expected="a file", check_start=None):
+    """Read a file whole.
+
+    Args:
+        path, expected: as for `open_regular`.
+        max_bytes: the most that it may have.
+        check_start: function of its first START_BYTES, which raises before the rest is read.
+
+    Raises:
+        UserError: as `open_regular`, or it is longer.
+    """
+    with open_regular(path, expected) as file:
+        try:
+            start, length = file.read(START_BYTES), os.fstat(file.fileno()).st_size
+            if start and check_start:
+                check_start(start)
+            if length > max_bytes:
+                raise UserError(f"{path}: has {length} bytes; expected {expected} of at most {max_bytes}.")
+            data = start + file.read(max(length - len(start), 0) + 1)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}.") from error
+    if len(data) > max(length, START_BYTES):  # as what the kernel makes up, perhaps for ever
+        raise UserError(f"{path}: grows while it is read; expected {expected}.")
+    return data
+
+
+def _kind(mode):
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for test, name in kinds.items() if test(mode)), "a device")
 
 
 @contextlib.contextmanager

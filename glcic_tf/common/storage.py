@@ -8,6 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from glcic_tf.common import files as local_files
 from glcic_tf.common.errors import UserError, first_line
 
 
@@ -63,7 +64,7 @@ def read(path, start=0, length=None):
     """
     with _as_user_errors(path) as gfile:
         if gfile is None:
-            with open(path, "rb", buffering=0) as file:
+            with local_files.open_regular(path) as file:
                 file.seek(start)
                 return file.read(-1 if length is None else length)
         with gfile.GFile(str(path), "rb") as file:

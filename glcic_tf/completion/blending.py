@@ -23,7 +23,7 @@ _TOLERANCE, _MAX_ITERATIONS = 1e-6, 200  # of the solver; the tolerance is relat
 _TINY = np.finfo(np.float32).tiny
 
 
-def poisson(image, completed, hole):
+def poisson(image, completed, hole, unknown=None):
     """Blend the completed hole of an image into its surroundings (the paper's section "Post-processing").
 
     Args:
@@ -31,6 +31,7 @@ def poisson(image, completed, hole):
             is not looked at, not even NaN.
         completed: array of the same shape and dtype, equal to `image` outside of the hole.
         hole: bool [height, width], True where `completed` is to be blended.
+        unknown: bool [height, width], the hole and what else is not to be blended into; the hole alone by default.
 
     Returns:
         New array of the same shape and dtype: as `completed` in alpha and outside of the hole, bit for bit, and with
@@ -40,8 +41,8 @@ def poisson(image, completed, hole):
         ValueError: the shapes or dtypes do not belong together.
     """
     check(image, completed, hole)
-    result = completed.copy()
-    if hole.all() or not hole.any():
+    result, unknown = completed.copy(), hole if unknown is None else unknown
+    if unknown.all() or not hole.any():
         return result
     channels = 1 if image.shape[2] == 1 else 3  # alpha is no colour
     top = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
@@ -49,7 +50,7 @@ def poisson(image, completed, hole):
     at = np.divmod(pixels, hole.shape[1])
 
     colour = completed[*at, :channels].T.astype(np.float64) / top
-    marched, border, inner = _march(image[..., :channels], hole, pixels)
+    marched, border, inner = _march(image[..., :channels], hole, unknown, pixels)
     correction = _correction(marched - colour, border, inner, _neighbours(pixels, hole.shape[1]))
     blended = np.clip(colour + correction, 0, 1).T * top
     result[*at, :channels] = blended if image.dtype.kind == "f" else np.rint(blended)
@@ -70,12 +71,12 @@ def check(image, completed, hole):
         )
 
 
-def _march(image, hole, pixels):
+def _march(image, hole, unknown, pixels):
     """Carry the colours of known pixels into the hole.
 
     Args:
         image: [height, width, 1|3], uint8, uint16 or float.
-        hole: bool [height, width].
+        hole, unknown: bool [height, width].
         pixels: int [count], where the hole is, as indices into the flattened image.
 
     Returns:
@@ -97,7 +98,7 @@ def _march(image, hole, pixels):
             ys, xs = np.nonzero(hole[block])
             own = np.searchsorted(pixels, (ys + top) * width + xs + left)
             ys, xs = ys + (top - first_row), xs + (left - first_column)
-            mask = hole[crop].astype(np.uint8)
+            mask = unknown[crop].astype(np.uint8)
             # Beyond the edge of the image nothing is known, so nothing there makes a pixel a border pixel: OpenCV
             # erodes as if the hole went on there.
             border[own] = cv2.erode(mask, cross)[ys, xs] == 0
@@ -115,11 +116,9 @@ def _march(image, hole, pixels):
 def _to_uint16(values):
     if values.dtype == np.uint8:
         return values.astype(np.uint16) * 257
-    return (
-        values
-        if values.dtype == np.uint16
-        else np.rint(np.clip(values.astype(np.float32), 0, 1) * 65535).astype(np.uint16)
-    )
+    if values.dtype == np.uint16:
+        return values
+    return np.rint(np.clip(values.astype(np.float32), 0, 1) * 65535).astype(np.uint16)  # float16 would overflow
 
 
 def _neighbours(pixels, width):

@@ -3,10 +3,9 @@
 This is the one way to complete an image: infer.py, the page, the evaluation and the demo come through here.
 """
 
+import dataclasses
 import math
-import os
 import threading
-import warnings
 from pathlib import Path
 
 import cv2
@@ -15,10 +14,10 @@ import tensorflow as tf
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import blending, texture, windows
-from glcic_tf.completion.postprocesses import POSTPROCESSES
+from glcic_tf.completion import blending, inputs, texture, windows
+from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.imaging import holes, images
-from glcic_tf.imaging.pixels import as_pixels, from_rgb, to_rgb
+from glcic_tf.imaging.pixels import from_rgb, to_rgb
 from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
 from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
@@ -28,14 +27,6 @@ DTYPES = ("float32", "bfloat16")
 SCALE_TOLERANCE = 1.2
 # "auto" fills no thinner holes with texture: their surroundings show through anyway.
 MIN_TEXTURE_PX = 12
-
-
-class HoleSizeWarning(UserWarning):
-    """A hole is larger than those that the network was trained for."""
-
-
-class TextureWarning(UserWarning):
-    """Texture was asked for, but too little is known to copy it from."""
 
 
 class Completer:
@@ -87,18 +78,12 @@ class Completer:
         metadata = model_file.read_metadata(path)
         return cls(model_file.load(path), _trained_hole_px(metadata), dtype, _usual_postprocess(metadata))
 
-    def complete(
-        self,
-        image,
-        mask,
-        *,
-        scale="auto",
-        postprocess="none",
-        invert_mask=False,
-        resize_mask=False,
-        mask_dilate=0,
-    ):
-        """Fill the holes of one image.
+    def __call__(self, image, mask, **options) -> np.ndarray:
+        """Fill the holes of one image: the image of what `complete` returns."""
+        return self.complete(image, mask, **options).image
+
+    def complete(self, image, mask, **options) -> Completion:
+        """Fill the holes of one image, and say what was done.
 
         Args:
             image: [height, width] or [height, width, 1|3|4] (grey, RGB or RGBA), height and width from 1 px up; uint8,
@@ -107,46 +92,23 @@ class Completer:
             mask: [height, width] or [height, width, 1]; the hole is where it is True (bool), >= 128 (uint8) or >= 0.5
                 (float). Or a file, see `images.read_mask`. Or "alpha": the hole is where the RGBA image is less than
                 half opaque.
-            scale: 1 completes at full resolution; a smaller number reduces the surroundings by this factor, completes
-                them, and pastes the hole, enlarged again. "auto" does so for holes much thicker than those of the
-                training, by the factor that brings them down to these.
-            postprocess: "poisson" blends the hole into its surroundings, see `blending.poisson`; "texture" fills it
-                with copies of the photo's own pixels that the completion guides, see `texture.synthesise`; "auto"
-                takes for holes of at least MIN_TEXTURE_PX what suits the model, and blends thinner ones; or "none".
-            invert_mask: what is white is known, instead of the hole.
-            resize_mask: bring a mask of another size to the image's, instead of refusing it.
-            mask_dilate: grow the hole by so many px on all sides.
+            **options: the fields of `options.Options`: scale, postprocess, invert_mask, resize_mask, mask_dilate.
 
         Returns:
-            New array of the image's shape and dtype. Known pixels are bit-equal to the image's. In the hole of a grey
-            image stands the mean of the network's three channels; the alpha of a hole is opaque, since what was
-            completed there is meant to be seen. Without a hole, a copy of the image.
+            Completion, whose image is a new array of the image's shape and dtype. Known pixels are bit-equal to the
+            image's. In the hole of a grey image stands the mean of the network's three channels; the alpha of a hole is
+            opaque, since what was completed there is meant to be seen. Without a hole, a copy of the image.
 
         Raises:
             ValueError: shape, dtype or range of an array is not as above, an option is none of those above, or the
                 mask leaves no pixel known.
-            UserError: a file cannot be read.
+            UserError: the same of a file, or it cannot be read.
             MemoryError: the surroundings of a hole are too much for the memory.
-
-        Warns:
-            HoleSizeWarning: a hole is thicker than those of the training; says what was done about it.
-            TextureWarning: with "texture", too little is known to copy from; says what was done instead.
         """
-        pixels = as_pixels(images.read_image(image) if _is_path(image) else image)
-        if _is_path(mask):
-            hole = holes.from_alpha(pixels) if mask == holes.ALPHA else images.read_mask(mask)
-        else:
-            hole = holes.from_mask(mask)
-        if hole.shape != pixels.shape[:2] and not resize_mask:
-            (height, width), (mask_height, mask_width) = pixels.shape[:2], hole.shape
-            raise ValueError(f"mask: has {mask_width} x {mask_height} px, but the image {width} x {height} px.")
-        hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
-        if hole.all():
-            raise ValueError("mask: covers the whole image; there is nothing known to complete it from.")
-        result = self._complete(pixels.copy(), hole, scale, postprocess)
-        return result[..., 0] if np.ndim(image) == 2 else result
-
-    __call__ = complete
+        options = Options(**options)
+        given = inputs.read(image, mask, options)
+        done = self._complete(given, options)
+        return dataclasses.replace(done, image=done.image[..., 0]) if np.ndim(image) == 2 else done
 
     def complete_file(
         self,
@@ -154,102 +116,84 @@ class Completer:
         mask,
         output,
         *,
-        scale="auto",
-        postprocess="none",
-        invert_mask=False,
-        resize_mask=False,
-        mask_dilate=0,
         overwrite=False,
         max_pixels=images.MAX_PIXELS,
         jpeg_quality=images.JPEG_QUALITY,
-    ):
-        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, ICC profile, EXIF, XMP.
+        isolated=False,
+        **options,
+    ) -> Completion:
+        """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, metadata.
 
         Args:
             image: file, see `images.read_image`; turned as EXIF says, and so is the output.
             mask: file, see `images.read_mask`, or "alpha": the hole is where the image is less than half opaque.
             output: file to write; its suffix names the format, see `images.write_image`. Its folder is created.
-            scale, postprocess, invert_mask, resize_mask, mask_dilate: as for `complete`.
             overwrite: replace an output that exists.
             max_pixels: refuse larger images and masks.
             jpeg_quality: 1 to 100, for JPEG alone.
+            isolated: see `images.open_image`.
+            **options: as for `complete`.
+
+        Returns:
+            Completion; its image is what was written, as far as the format can hold it.
 
         Raises:
             UserError: a file cannot be read, used or written, or the mask leaves nothing to complete or nothing known.
             ValueError: an option is none of those of `complete`.
-
-        Warns:
-            HoleSizeWarning, TextureWarning: as `complete`.
         """
-        output = Path(output)
+        output, options = Path(output), Options(**options)
         images.check_writable_suffix(output)
         if output.exists() and not overwrite:
-            raise UserError(f"{output}: exists already; add --overwrite to replace it.")
-        pixels, metadata = images.read_image_and_metadata(image, max_pixels)
-        if mask == holes.ALPHA:
-            if pixels.shape[2] != 4:
-                raise UserError(f"{image}: has no transparency to take the hole from; name a --mask.")
-            mask, hole = f"the alpha of {image}", holes.from_alpha(pixels)
-        else:
-            hole = images.read_mask(mask, max_pixels)
-        if hole.shape != pixels.shape[:2] and not resize_mask:
-            sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
-            raise UserError(
-                f"{mask}: has {sizes[0]}, but {image} has {sizes[1]}; give a mask of the photo's size, or add "
-                "--resize_mask."
-            )
-        hole = holes.prepare(hole, pixels.shape[:2], invert_mask, mask_dilate)
-        if hole.all() or not hole.any():
-            left = "known" if hole.all() else "to complete"
-            raise UserError(
-                f"{mask}: leaves nothing {left} in {image}; expected white in the hole and black elsewhere (or the "
-                "other way round, with --invert_mask)."
-            )
+            raise UserError(f"{output}: exists already; set overwrite to replace it.")
+        given = inputs.read(image, mask, options, max_pixels, isolated)
+        inputs.check_not_empty(given.hole, image, mask)
         try:
-            completed = self._complete(pixels, hole, scale, postprocess, f"{image}: ")
+            done = self._complete(given, options)
         except MemoryError as error:
             raise UserError(f"{image}: {error} Make the photo smaller.") from error
         files.make_folder(output.parent)
-        images.write_image(output, completed, jpeg_quality, metadata)
+        images.write_image(output, done.image, jpeg_quality, given.metadata)
+        return done
 
-    def _complete(self, image, hole, scale, postprocess, name=""):
-        """Complete [height, width, channels] in place at the scale asked for, and post-process; see `complete`.
-
-        Warnings begin with `name`.
-        """
-        if scale != "auto" and (isinstance(scale, str) or not 0 < scale <= 1):
-            raise ValueError(f"scale: expected 'auto' or a number in (0, 1], found {scale!r}.")
-        if postprocess not in POSTPROCESSES:
-            raise ValueError(f"postprocess: expected one of {', '.join(POSTPROCESSES)}, found {postprocess!r}.")
+    def _complete(self, given, options):
+        """Complete Inputs, whose pixels may be changed, at the scale asked for, and post-process them."""
+        image, hole = given.pixels, given.hole
         groups = holes.groups(hole)
         sides = [holes.thickness(hole, box) for box, _ in groups]
-        factors = [self._factor(side) if scale == "auto" else scale for side in sides]
-        self._warn_of_large_holes(max(sides, default=0), min(factors, default=1), name)
-        at_full_size = hole
+        factors = [self._factor(side) if options.scale == "auto" else options.scale for side in sides]
+        unknown, at_full_size = holes.unseen(image, hole), hole
         try:
             for (box, own), factor in zip(groups, factors, strict=True):
                 if factor < 1:
-                    self._fill_reduced(image, hole, box, own, factor)
+                    self._fill_reduced(image, unknown, box, own, factor)
                     at_full_size = hole.copy() if at_full_size is hole else at_full_size
                     at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
-            self._fill(image, hole, at_full_size)
+            self._fill(image, unknown, at_full_size)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
-        return self._post_process(image, hole, postprocess, name)
+        filled = tuple(FilledHole(side, factor) for side, factor in zip(sides, factors, strict=True))
+        done = Completion(image, filled, (), given.notes)
+        return self._post_process(self._with_note_of_size(done), hole, unknown, options.postprocess)
 
-    def _post_process(self, image, hole, postprocess, name):
-        """Post-process a completed image, in place or not; see `complete`. Warnings begin with `name`."""
+    def _post_process(self, done, hole, unknown, postprocess):
+        """Return a completion post-processed as asked for."""
+        blended = textured = np.zeros_like(hole)
         if postprocess == "texture":
-            image, note = texture.synthesise(image, image, hole)
-            if note:
-                warnings.warn(f"{name}{note}.", TextureWarning, stacklevel=4)
-        elif postprocess == "poisson" or self.postprocess == "poisson" and postprocess == "auto":
-            image = blending.poisson(image, image, hole)
+            textured = hole
+        elif postprocess == "poisson" or postprocess == "auto" and self.postprocess == "poisson":
+            blended = hole
         elif postprocess == "auto":
-            thick = holes.thick(hole, MIN_TEXTURE_PX)
-            image, _ = texture.synthesise(image, image, thick, hole)
-            image = blending.poisson(image, image, hole & ~thick)
-        return image
+            textured = holes.thick(hole, MIN_TEXTURE_PX)
+            blended = hole & ~textured
+        image, names, notes = done.image, [], list(done.notes)
+        if textured.any():
+            image, note = texture.synthesise(image, image, textured, unknown)
+            names.append("texture")
+            notes += [f"{note}."] if note else []
+        if blended.any():
+            image = blending.poisson(image, image, blended, unknown & ~textured)
+            names.append("poisson")
+        return dataclasses.replace(done, image=image, postprocesses=tuple(names), notes=tuple(notes))
 
     def _fill(self, image, hole, wanted):
         """Fill `wanted`, part of `hole`, as a pass of the whole image would; the image is changed in place.
@@ -285,20 +229,17 @@ class Completer:
         largest = self.trained_hole_px and self.trained_hole_px[1]
         return largest / side if largest and side > largest * SCALE_TOLERANCE else 1
 
-    def _warn_of_large_holes(self, side, factor, name):
-        if self.trained_hole_px and side > self.trained_hole_px[1]:
-            smallest, largest = self.trained_hole_px
-            done = "at full resolution" if factor == 1 else f"at {factor:.2f} of the resolution"
-            warnings.warn(
-                f"{name}a hole is {side} px thick, but the network was trained on holes of {smallest} to {largest} px: "
-                f"completed {done}.",
-                HoleSizeWarning,
-                stacklevel=4,
-            )
-
-
-def _is_path(value):
-    return isinstance(value, (str, os.PathLike))
+    def _with_note_of_size(self, done):
+        """Add a note to a completion if a hole is thicker than those of the training."""
+        if not self.trained_hole_px or done.thickness_px <= self.trained_hole_px[1]:
+            return done
+        smallest, largest = self.trained_hole_px
+        at = "at full resolution" if done.scale == 1 else f"at {done.scale:.2f} of the resolution"
+        note = (
+            f"a hole is {done.thickness_px} px thick, but the network was trained on holes of {smallest} to {largest} "
+            f"px: completed {at}."
+        )
+        return dataclasses.replace(done, notes=(*done.notes, note))
 
 
 def _trained_hole_px(metadata):

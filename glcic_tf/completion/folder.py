@@ -1,15 +1,17 @@
 """Complete a photo or a folder of photos: pairs them with masks and outputs, and goes on where one fails."""
 
-import warnings
 from pathlib import Path
 
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
-from glcic_tf.imaging import images
+from glcic_tf.completion import mask_pairs
+from glcic_tf.imaging import image_formats, images
 from glcic_tf.imaging.holes import ALPHA
 
 # While one passes through the network, another is read or written. More would hold more photos in memory.
 _PHOTOS_AT_ONCE = 2
+UNREAD = "unread"  # in place of a mask: an image of a format that is not read
+SUFFIXES = ", ".join(images.PHOTO_SUFFIXES)
 
 
 def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **options):
@@ -46,68 +48,78 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
     if folder:
         files.make_folder(output)  # before hours of work, not after
     with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completion.completer import Completer, HoleSizeWarning, TextureWarning
+        from glcic_tf.completion.completer import Completer
 
         completer = Completer.load(model, dtype)
 
     def work(job):
         photo, mask, path = job
+        if mask is UNREAD:
+            raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
-        completer.complete_file(photo, mask, path, overwrite=overwrite, **options)
+        for note in completer.complete_file(photo, mask, path, overwrite=overwrite, **options).notes:
+            cli.say(f"{photo}: {note}")
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", HoleSizeWarning)
-        warnings.simplefilter("always", TextureWarning)
-        show_others = warnings.showwarning
-
-        def show(message, category, *where):
-            if issubclass(category, (HoleSizeWarning, TextureWarning)):
-                cli.say(message)
-            else:
-                show_others(message, category, *where)
-
-        warnings.showwarning = show
-        if folder:
-            return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
-        work(jobs[0])
+    if folder:
+        return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
+    work(jobs[0])
     return 0
 
 
 def _single_job(image, mask, output):
     if mask != ALPHA and mask.is_dir():
         raise UserError(f"--mask={mask}: is a folder, but --image={image} is a file; name the mask of this photo.")
-    output = output / image.name if output.is_dir() else output
+    output = _output_paths([Path(image.name)], output)[0] if output.is_dir() else output
     images.check_writable_suffix(output)
     return image, mask, output
 
 
 def _folder_jobs(folder, mask, output):
-    """Pair the photos in a folder with masks: list of (photo, mask or None, output)."""
+    """Pair the images in a folder with masks: list of (photo, mask, None or UNREAD, output)."""
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file, but --image={folder} is a folder; name a folder.")
     # Outputs and masks of this or an earlier call may lie inside the folder of photos.
     root = folder.resolve()
     others = [Path(path).resolve() for path in (mask, output) if path != ALPHA]
     others = [path for path in others if path != root and path.is_relative_to(root)]
-    photos = [
-        photo for photo in images.find_photos(folder) if not any(photo.resolve().is_relative_to(o) for o in others)
-    ]
+    found = images.look_through(folder)
+    for thumbnails in found.thumbnail_folders:
+        cli.say(f"{thumbnails}: holds thumbnails that a system made; left out.")
+    photos, unread = (
+        [path for path in paths if not any(path.resolve().is_relative_to(o) for o in others)]
+        for paths in (found.photos, found.others)
+    )
+    one_for_all = mask == ALPHA or not mask.is_dir()
+    if not one_for_all and mask.resolve() == root:  # photos and masks side by side
+        masks = [path for path in photos if mask_pairs.is_named_as_mask(path)]
+        photos = [path for path in photos if path not in set(masks)]
+    elif not one_for_all:
+        masks = images.find_photos(mask)
     if not photos:
-        raise UserError(f"--image={folder}: holds no photo beside masks and outputs.")
-    mask_of, one_for_all = {}, mask == ALPHA or not mask.is_dir()
+        beside = " beside masks and outputs" if found.photos else f"; expected files that end in {SUFFIXES}"
+        raise UserError(f"--image={folder}: holds no photo{beside}.")
+    names = [path.relative_to(folder) for path in photos]
+    mask_of = [mask] * len(photos)
     if not one_for_all:
-        for path in images.find_photos(mask):
-            known = mask_of.setdefault(path.relative_to(mask).with_suffix(""), path)
-            if known != path:
-                raise UserError(f"{path}: {known} is a mask of the same photo; remove one of them.")
-    jobs = []
-    for photo in photos:
-        name = photo.relative_to(folder)
-        found = mask if one_for_all else mask_of.get(name.with_suffix(""), mask_of.get(Path(name.stem)))
-        jobs.append((photo, found, output / name))
-    if all(found is None for _, found, _ in jobs):
-        raise UserError(
-            f"--mask={mask}: no mask is named as a photo in {folder}; expected {jobs[0][0].stem}.png or so."
-        )
-    return jobs
+        paired = mask_pairs.pair(names, [path.relative_to(mask) for path in masks])
+        mask_of = [None if name is None else mask / name for name in paired]
+        if not any(mask_of):
+            raise UserError(
+                f"--mask={mask}: no mask is named as a photo in {folder}; expected {names[0].stem}.png or so."
+            )
+    jobs = list(zip(photos, mask_of, _output_paths(names, output), strict=True))
+    return jobs + [(path, UNREAD, output / path.relative_to(folder)) for path in unread]
+
+
+def _output_paths(names, output):
+    """Return where the results go: under the photos' names, with another suffix where the format is not written."""
+    taken, paths = {name for name in names if name.suffix.lower() in images.WRITTEN_SUFFIXES}, []
+    for name in names:
+        path = name
+        if name not in taken:
+            path = name.with_suffix(image_formats.written_as(image_formats.of(name.suffix)).suffixes[0])
+            path = name.with_name(name.name + path.suffix) if path in taken else path
+            taken.add(path)
+        paths.append(output / path)
+    return paths

@@ -4,12 +4,12 @@ Nothing here needs TensorFlow, so flags are checked before it is imported.
 """
 
 POSTPROCESSES = {
-    "none": "the network alone",
-    "poisson": "blend the hole into its surroundings (the paper's)",
-    "texture": "fill it with copies of the photo's own pixels, guided by the network",
     "auto": "texture or poisson, by the model and the hole",
+    "texture": "fill it with copies of the photo's own pixels, guided by the network",
+    "poisson": "blend the hole into its surroundings (the paper's)",
+    "none": "the network alone",
 }
-DEFAULT = "none"
+DEFAULT = "auto"
 
 
 def described():

@@ -13,6 +13,7 @@ Patch Offsets for Image Completion" (2012), and the completion decides what is c
 Time and memory follow the holes. Everything is computed in float32 and the same from call to call.
 """
 
+import itertools
 import math
 
 import cv2
@@ -27,9 +28,9 @@ from glcic_tf.imaging.pixels import from_rgb, to_rgb
 _CELLS = 72
 _TILE_CELLS = 2 * _CELLS  # longer holes are filled in parts
 _LEAST_AROUND_CELLS = 48  # what is copied lies within this of the part of the hole, or within its longer side
-_MOST_PX = 2**21  # of the box around a part; a larger one is labelled and blended at a lower resolution
+_MOST_PX = 2**21  # of the box around a part at the resolution where seams are moved and blended last; 300 MB
 _BLUR_CELLS = 1.0  # what is finer is not to be believed in a completion
-_GUIDE_WEIGHT, _BORDER_WEIGHT, _BAND_WEIGHT = 2.0, 4.0, 0.0
+_GUIDE_WEIGHT, _BORDER_WEIGHT = 1.0, 4.0
 _FINE_GUIDE_WEIGHT = (
     0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
 )
@@ -90,15 +91,12 @@ def _cell(thickness):
 
 def _parts(box, own, most):
     """Cut a group of holes into parts within tiles of `most` px: (box, own) of each, as `holes.groups` has them."""
-    top, left, bottom, right = box
-    rows, columns = (max(1, round(side / most)) for side in own.shape)
-    ys, xs = (np.linspace(0, side, n + 1).astype(int) for side, n in zip(own.shape, (rows, columns), strict=True))
-    for y0, y1 in zip(ys, ys[1:], strict=False):
-        for x0, x1 in zip(xs, xs[1:], strict=False):
-            found = holes.tight_box(own[y0:y1, x0:x1], (y0, x0))
+    rows, columns = (np.linspace(0, side, max(1, round(side / most)) + 1).astype(int) for side in own.shape)
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
+            found = holes.tight_box(own[top:bottom, left:right], (top, left))
             if found is not None:
-                t, l, b, r = found
-                yield (top + t, left + l, top + b, left + r), own[t:b, l:r]
+                yield tuple(np.add(found, [*box[:2]] * 2).tolist()), own[found[0] : found[2], found[1] : found[3]]
 
 
 def _fill(result, usable, fixed, box, own, cell):
@@ -123,22 +121,25 @@ def _fill(result, usable, fixed, box, own, cell):
     photo = to_rgb(result[window], np.zeros_like(part))
     levels = _levels(photo, part, usable[window], fixed[window], cell)
     level = next(levels)
-    rng = np.random.default_rng(_SEED)
-    offsets = texture_offsets.candidates(level, rng, _BY_STATISTICS, _BY_COMPLETION)
+    offsets = texture_offsets.candidates(level, np.random.default_rng(_SEED), _BY_STATISTICS, _BY_COMPLETION)
     if not len(offsets):
         return False, 0
     labelling = texture_labels.label(level, offsets, _SWEEPS)
-    correct = correction(labelling)
-    for finer in levels:
-        start, level = level.box, finer
-        offsets = 2 * _doubled(labelling.offsets, start, level.box)
-        labelling = texture_labels.refine(level, np.ascontiguousarray(offsets))
-        correct = correction(labelling, np.moveaxis(_doubled(np.moveaxis(correct, 0, -1), start, level.box), -1, 0))
-    top, left, bottom, right = level.box
-    colours = np.moveaxis(np.clip(labelling.colours[:, 0] + correct, 0, 1), 0, -1)[own]
+    membrane = correction(labelling)
+    while cell > 1 and 4 * level.own.size <= _MOST_PX:
+        coarse, level, cell = level, next(levels), cell // 2
+        offsets = 2 * _enlarged(labelling.offsets, coarse.box, level.box, 2)
+        start = np.moveaxis(_enlarged(np.moveaxis(membrane, 0, -1), coarse.box, level.box, 2), -1, 0)
+        labelling = texture_labels.refine(level, offsets)
+        membrane = correction(labelling, start)
+    offsets = cell * _enlarged(labelling.offsets, level.box, (top, left, bottom, right), cell)[own]
+    ys, xs = np.nonzero(own)
+    ys, xs = ys + top + offsets[:, 0], xs + left + offsets[:, 1]
+    colours = photo[ys.clip(0, photo.shape[0] - 1), xs.clip(0, photo.shape[1] - 1)]
+    colours += _enlarged(np.moveaxis(membrane, 0, -1), level.box, (top, left, bottom, right), cell)[own]
     target = result[box[0] : box[2], box[1] : box[3]]
-    target[own] = from_rgb(colours, result.shape[2], result.dtype)
-    return True, np.count_nonzero(own & ~labelling.offsets.any(-1))
+    target[own] = from_rgb(colours.clip(0, 1), result.shape[2], result.dtype)
+    return True, np.count_nonzero(~offsets.any(-1))
 
 
 def _levels(photo, part, usable, fixed, cell):
@@ -147,9 +148,8 @@ def _levels(photo, part, usable, fixed, cell):
     below, right = -height % cell, -width % cell
     photo = cv2.copyMakeBorder(photo, 0, below, 0, right, cv2.BORDER_REPLICATE)
     part, usable, fixed = (np.pad(mask, ((0, below), (0, right))) for mask in (part, usable, fixed))
-    blurred = None
-    weight = _GUIDE_WEIGHT
-    while cell:
+    blurred, weight = None, _GUIDE_WEIGHT
+    while True:
         size = (photo.shape[1] // cell, photo.shape[0] // cell)
         reduced = _reduce(photo, cell)
         if blurred is None:
@@ -167,7 +167,6 @@ def _levels(photo, part, usable, fixed, cell):
             box=holes.tight_box(inside),
             guide_weight=weight,
             border_weight=_BORDER_WEIGHT,
-            band_weight=_BAND_WEIGHT,
         )
         cell, weight = cell // 2, weight * _FINE_GUIDE_WEIGHT
 
@@ -178,17 +177,17 @@ def _reduce(photo, cell):
 
 
 def _shrink(mask, cell, rule):
-    height, width = mask.shape
-    cells = mask.reshape(height // cell, cell, width // cell, cell)
-    return cells.any((1, 3)) if rule is any else cells.all((1, 3))
+    """Reduce a mask: to cells of which any pixel is in it, or all are."""
+    share = _reduce(mask.astype(np.float32), cell)
+    return share > 0 if rule is any else share == 1
 
 
 def _channels_first(image):
     return np.ascontiguousarray(np.moveaxis(image, -1, 0))
 
 
-def _doubled(values, box, finer_box):
-    """Bring values [height, width, ...] in a box to twice the resolution, in the box there."""
-    top, left = finer_box[0] - 2 * box[0], finer_box[1] - 2 * box[1]
+def _enlarged(values, box, finer_box, factor):
+    """Bring values [height, width, ...] in a box to `factor` times the resolution, in the box there: a new array."""
+    top, left = finer_box[0] - factor * box[0], finer_box[1] - factor * box[1]
     height, width = finer_box[2] - finer_box[0], finer_box[3] - finer_box[1]
-    return values.repeat(2, axis=0).repeat(2, axis=1)[top : top + height, left : left + width]
+    return values.repeat(factor, axis=0).repeat(factor, axis=1)[top : top + height, left : left + width].copy()

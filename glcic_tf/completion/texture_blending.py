@@ -1,4 +1,4 @@
-"""Blend a mosaic of copies into its surroundings, and its parts into each other, by their gradients (Perez et al. 2003).
+"""Blend a mosaic of copies into its surroundings, and its parts into each other, by gradients (Perez et al. 2003).
 
 What is added to the copies is a membrane: at the border of the hole it is the difference of the known pixels from what
 stands beside the copy where that comes from, so that a copy that goes on as the photo does is left as it is; across a
@@ -12,6 +12,7 @@ from glcic_tf.completion.texture_labels import NEIGHBOURS, cut
 
 _REACH_CELLS = 16.0  # how far into the hole a difference in colour at its border is carried
 _TOLERANCE, _MAX_ITERATIONS = 1e-4, 200
+_TINY = np.float32(1e-30)
 _WARM_ITERATIONS = 25  # begun with the solution at half of the resolution
 
 
@@ -70,17 +71,21 @@ def _2d(index):
 def _conjugate_gradients(matrix, wanted, x, diagonal, iterations):
     """Solve matrix @ x = wanted, [count, 3], beginning with x; preconditioned with the diagonal."""
     residual = wanted - matrix @ x
-    scale = np.abs(wanted).max(axis=0) + 1e-6
     direction = scaled = residual / diagonal
-    energy = (residual * scaled).sum(axis=0)
+    energy = _dot(residual, scaled)
+    enough = _TOLERANCE**2 * _dot(wanted, wanted / diagonal)
     for _ in range(iterations):
-        if (np.abs(residual).max(axis=0) <= _TOLERANCE * scale).all():
+        if (energy <= enough).all():
             break
         moved = matrix @ direction
-        step = energy / np.maximum((direction * moved).sum(axis=0), 1e-30)
+        step = energy / np.maximum(_dot(direction, moved), _TINY)
         x = x + step * direction
         residual = residual - step * moved
         scaled = residual / diagonal
-        before, energy = energy, (residual * scaled).sum(axis=0)
-        direction = scaled + energy / np.maximum(before, 1e-30) * direction
+        before, energy = energy, _dot(residual, scaled)
+        direction = scaled + energy / np.maximum(before, _TINY) * direction
     return x
+
+
+def _dot(a, b):
+    return np.einsum("ij,ij->j", a, b)

@@ -39,8 +39,8 @@ class Level:
         known: bool [height, width], known pixels that copies have to fit.
         hole: bool [height, width], what is to be filled.
         box: (top, left, bottom, right) around the hole.
-        guide_weight: of the completion in the energy: float or float32 [height, width] of the box.
-        border_weight: of known neighbours.
+        guide_weight: of the completion in the energy.
+        border_weight: of what is known beside the hole.
     """
 
     photo: np.ndarray
@@ -50,12 +50,8 @@ class Level:
     known: np.ndarray
     hole: np.ndarray
     box: tuple
-    guide_weight: object
+    guide_weight: float
     border_weight: float
-    band_weight: float = 0.0
-    band_px: int = 3
-    tau: object = 0.0
-    seam_weight: float = 1.0
 
     def __post_init__(self):
         top, left, bottom, right = self.box
@@ -64,23 +60,14 @@ class Level:
         known = cut(self.known, top - 1, left - 1, bottom + 1, right + 1, False)
         self.near_known = known * np.float32(self.border_weight)
         self.around = cut(self.photo, top - 1, left - 1, bottom + 1, right + 1)
-        if self.band_weight:
-            r = self.band_px
-            self.band_known = cut(self.known, top - r, left - r, bottom + r, right + r, False) * np.float32(
-                self.band_weight / (2 * r + 1)
-            )
-            self.band = cut(self.photo, top - r, left - r, bottom + r, right + r)
 
     def part(self, region):
-        """The same level with a smaller box: `region`, slices of this one."""
-        (top, left, _, _), (ys, xs) = self.box, region
-        t, l, b, r = ys.start, xs.start, ys.stop, xs.stop
-        changes = {"box": (top + t, left + l, top + b, left + r)}
-        for name in ("guide_weight", "tau"):
-            value = getattr(self, name)
-            if np.ndim(value):
-                changes[name] = value[t:b, l:r]
-        return dataclasses.replace(self, **changes)
+        """Return the same level with a smaller box: `region`, slices of this one."""
+        rows, columns = region
+        top, left, _, _ = self.box
+        return dataclasses.replace(
+            self, box=(top + rows.start, left + columns.start, top + rows.stop, left + columns.stop)
+        )
 
 
 def cut(array, top, left, bottom, right, outside=None):
@@ -109,15 +96,10 @@ def unary(level, offset):
     top, left, bottom, right = level.box
     moved = (top + dy, left + dx, bottom + dy, right + dx)
     off = distance(cut(level.blurred, *moved), level.own_guide)
-    cost = level.guide_weight * np.maximum(off - level.tau, 0)
+    cost = level.guide_weight * off
     outer = (moved[0] - 1, moved[1] - 1, moved[2] + 1, moved[3] + 1)
     misfit = distance(cut(level.photo, *outer), level.around) * level.near_known
     cost += misfit[:-2, 1:-1] + misfit[2:, 1:-1] + misfit[1:-1, :-2] + misfit[1:-1, 2:]
-    if level.band_weight:
-        r = level.band_px
-        outer = (moved[0] - r, moved[1] - r, moved[2] + r, moved[3] + r)
-        misfit = distance(cut(level.photo, *outer), level.band) * level.band_known
-        cost += cv2.boxFilter(misfit, -1, (2 * r + 1,) * 2, normalize=False)[r:-r, r:-r]
     cost[~cut(level.usable, *moved, False)] = _NEVER
     return cost
 
@@ -141,8 +123,8 @@ class Labelling:
         self.colours = np.stack(
             [level.photo[:, (ys + dy).clip(0, limit_y), (xs + dx).clip(0, limit_x)] for dy, dx in _STACK], 1
         )
-        self.down = (level.own[:-1] & level.own[1:]) * np.float32(level.seam_weight)
-        self.across = (level.own[:, :-1] & level.own[:, 1:]) * np.float32(level.seam_weight)
+        self.down = level.own[:-1] & level.own[1:]
+        self.across = level.own[:, :-1] & level.own[:, 1:]
 
     def expand(self, offset, cost, region=np.s_[:, :], free=True):
         """Let one offset take over pixels where that lowers the energy.
@@ -158,11 +140,10 @@ class Labelling:
         """
         own = self.level.own[region]
         height, width = own.shape
-        t, l = (part.start or 0 for part in region)
-        b, r = t + height, l + width
-        top, left = self.level.box[0] + t + offset[0], self.level.box[1] + l + offset[1]
+        y, x = (side.start or 0 for side in region)
+        top, left = self.level.box[0] + y + offset[0], self.level.box[1] + x + offset[1]
         patch = cut(self.level.photo, top - 1, left - 1, top + height + 1, left + width + 1)
-        now = self.colours[..., t:b, l:r]
+        now = self.colours[..., y : y + height, x : x + width]
         new = np.stack([patch[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in _STACK], 1)
         d_own, d_right, d_below, d_left, d_above = distance(now, new)
         change = cost - self.cost[region]
@@ -170,13 +151,13 @@ class Labelling:
         # An edge costs `before` where both keep their offsets, `second` where only the second takes the new one.
         before = distance(now[:, 0, :, :-1], now[:, 3, :, 1:]) + distance(now[:, 1, :, :-1], now[:, 0, :, 1:])
         second, first = d_own[:, :-1] + d_right[:, :-1], d_left[:, 1:] + d_own[:, 1:]
-        edges = self.across[t:b, l : r - 1]
+        edges = self.across[y : y + height, x : x + width - 1]
         change[:, :-1] += (first - before) * edges
         change[:, 1:] += (second - before) * edges
         across = np.maximum(first + second - before, 0) * edges
         before = distance(now[:, 0, :-1], now[:, 4, 1:]) + distance(now[:, 2, :-1], now[:, 0, 1:])
         second, first = d_own[:-1] + d_below[:-1], d_above[1:] + d_own[1:]
-        edges = self.down[t : b - 1, l:r]
+        edges = self.down[y : y + height - 1, x : x + width]
         change[:-1] += (first - before) * edges
         change[1:] += (second - before) * edges
         down = np.maximum(first + second - before, 0) * edges
@@ -215,9 +196,10 @@ def refine(level, offsets):
     Returns:
         `Labelling`.
     """
-    found, index = np.unique(offsets[level.own], axis=0, return_inverse=True)
-    numbers = np.full(level.own.shape, -1)
-    numbers[level.own] = index.reshape(-1)
+    codes, first, index = np.unique(offsets[level.own] @ np.array([2**31, 1]), return_index=True, return_inverse=True)
+    found = offsets[level.own][first]
+    numbers = np.full(level.own.shape, len(codes), np.int16)
+    numbers[level.own] = index
     cost = np.full(level.own.shape, np.float32(_NEVER))
     kernel = np.ones((2 * _BAND_PX + 1,) * 2, np.uint8)
     jobs = []

@@ -63,11 +63,8 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
 
 def _read(path):
     """Read a weight file of either kind, told apart by its first bytes."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise UserError(f"--input={path}: cannot be read ({error.strerror}); check the name.") from error
+    with files.open_regular(path, "a weight file") as file:
+        start = file.read(4)
     if start.startswith((_ZIP, _PICKLE)):
         return torch_checkpoint.read(path)
     return torch7.read(path)
@@ -75,15 +72,13 @@ def _read(path):
 
 def _read_settings(path):
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path, "the config.json of GLCIC-PyTorch") as file:
             text = file.read(_MAX_SETTINGS_BYTES + 1)
         if len(text) > _MAX_SETTINGS_BYTES:
             raise ValueError("it is larger than 1 MB")
         settings = json.loads(text)
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
-    except OSError as error:
-        raise UserError(f"--config={path}: cannot be read ({error.strerror}); check the name.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"--config={path}: is no config.json of GLCIC-PyTorch ({first_line(error)}); give the one beside model_cn."

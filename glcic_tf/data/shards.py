@@ -18,13 +18,13 @@ import hashlib
 import os
 import zlib
 
-import cv2
 import numpy as np
 
 from glcic_tf.common import storage
 from glcic_tf.common.errors import UserError
 from glcic_tf.data.shard_index import AGAIN, FORMAT, INDEX, SETTINGS, TABLE, Table, read_index, shard_name
-from glcic_tf.imaging import image_headers, images
+from glcic_tf.imaging import images
+from glcic_tf.imaging.image_decoding import BrokenImageError
 
 _AT_ONCE = 2**16  # names put together at once
 
@@ -41,19 +41,17 @@ def is_shards(folder):
     return any(storage.exists(storage.join(folder, name)) for name in (shard_name(1, 1), SETTINGS))
 
 
-def decode(data):
+def decode(data, max_pixels=images.MAX_PIXELS):
     """Decode a JPEG as the photos of a folder are decoded, but for EXIF's turn, which is not followed.
 
     Returns:
-        uint8 [height, width, 3] RGB, or None if it is broken or no JPEG.
+        uint8 [height, width, 3] RGB, or None if it is broken, incomplete, of CMYK, or no JPEG.
     """
-    if bytes(data[:3]) != b"\xff\xd8\xff":
-        return None
     try:
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), flags=flags)[0]
-    except cv2.error:
+        found = images.decode_jpeg(data, max_pixels)
+    except BrokenImageError:
         return None
+    return None if found is None else found[0]
 
 
 class Shards:
@@ -143,8 +141,8 @@ class Shards:
         """
         data = self.jpeg(number)
         expected = int(self.table.height[number]), int(self.table.width[number])
-        # The size is known before anything is decoded: a few bytes cannot become gigabytes.
-        photo = decode(data) if image_headers.size(data) == expected else None
+        # A few bytes cannot become gigabytes: not more is decoded than the index says.
+        photo = decode(data, expected[0] * expected[1])
         if photo is None or photo.shape[:2] != expected:
             file, offset, _ = self.place(number)
             raise UserError(

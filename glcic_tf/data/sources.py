@@ -87,6 +87,7 @@ def photo_names(folder):
         for relative, files in storage.walk(folder)
         for name in files
         if name.lower().endswith(images.PHOTO_SUFFIXES)
+        and not set(images.THUMBNAIL_FOLDERS).intersection(relative.split("/"))
     ]
     if not names:
         raise UserError(f"{folder}: holds no photo; expected files that end in {', '.join(images.PHOTO_SUFFIXES)}.")

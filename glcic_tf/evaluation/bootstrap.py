@@ -62,15 +62,15 @@ def set_interval(photos, figure):
     """95 % interval of a figure that only a whole set of images has: the percentile bootstrap over images, seeded.
 
     Args:
-        photos: number of images.
+        photos: number of images, at least 1.
         figure: function of weights [draws, photos], how often each image was drawn, to figures [draws, ...]. A draw
             that has none is NaN, and left out.
 
     Returns:
-        (low, high), [...] each; NaN for fewer than 2 images.
+        (low, high), [...] each; NaN for a single image.
     """
-    rng, even, found = np.random.default_rng(_SEED), np.full(photos, 1 / max(photos, 1)), []
-    at_once = max(1, _DRAWN_AT_ONCE // max(photos, 1))
+    rng, even, found = np.random.default_rng(_SEED), np.full(photos, 1 / photos), []
+    at_once = max(1, _DRAWN_AT_ONCE // photos)
     for begin in range(0, RESAMPLES, at_once):
         found.append(figure(rng.multinomial(photos, even, min(at_once, RESAMPLES - begin))))
     found = np.concatenate(found)

@@ -5,7 +5,6 @@ squeeze and excitation and with ReLU6). Its weights come from the package `effic
 2.0, 17 MB), whose PyTorch file is read by `torch_checkpoint`: neither PyTorch nor any code of that package is run.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -33,7 +32,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# The last stage before the size is halved again: {name of the output: (index into _STAGES, stride)}.
+# The outputs that are kept: of the last stage at each size.
 _KEPT = {0: "stride2", 1: "stride4", 2: "stride8", 4: "stride16", 6: "stride32"}
 STRIDES = {"stride2": 2, "stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32, "head": 32}
 
@@ -82,6 +81,8 @@ def build():
     import keras
     from keras import layers
 
+    from glcic_tf.networks import blocks
+
     def norm(x, name):
         return layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
 
@@ -91,7 +92,7 @@ def build():
     def conv(x, filters, kernel_size, strides, name):
         return layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, name=name)(x)
 
-    with plain_float32():
+    with blocks.defaults("float32"):
         image = keras.Input((None, None, 3), name="image")
         x = layers.Rescaling(1 / SCALE, offset=-MEAN / SCALE, name="preprocessed")(image)
         x = norm_and_relu(conv(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
@@ -143,18 +144,3 @@ def assign(model, state):
             found = ", ".join("nothing" if value is None else str(list(np.shape(value))) for value in values)
             raise UserError(f"The weights do not fit EfficientNet-Lite0: {layer.name} has {found}, not {expected}.")
         layer.set_weights(values)
-
-
-@contextlib.contextmanager
-def plain_float32():
-    """Layers that are float32, with channels last, whatever policy and keras.json the user has."""
-    import keras
-
-    before = keras.config.dtype_policy(), keras.config.image_data_format()
-    keras.config.set_dtype_policy("float32")
-    keras.config.set_image_data_format("channels_last")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before[0])
-        keras.config.set_image_data_format(before[1])

@@ -16,8 +16,8 @@ def define_evaluate_flags():
     text = f"Each model is measured with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
     cli.define_scale("1", "As of `glcic complete`, for the models: auto, or a number in (0, 1].")
-    flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
-    flags.DEFINE_string("holes", None, f"Kind of hole instead of the preset's: {', '.join(protocols.KINDS)}.")
+    flags.DEFINE_enum("preset", "places", list(protocols.PRESETS), "Crop and hole.")
+    flags.DEFINE_enum("holes", None, protocols.KINDS, "Kind of hole instead of the preset's.")
     flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")
     flags.DEFINE_integer("size", None, "Side of the crop in px instead of the preset's.", 1)
     flags.DEFINE_integer("hole_min", None, "Smallest side of the hole in px instead of the preset's.", 1)

@@ -100,9 +100,9 @@ def build(vgg, heads):
     import keras
     from keras import layers, ops
 
-    from glcic_tf.evaluation.efficientnet_lite import plain_float32
+    from glcic_tf.networks import blocks
 
-    with plain_float32():
+    with blocks.defaults("float32"):
         image = keras.Input((None, None, 3))
         x = layers.Rescaling(
             [1 / (127.5 * scale) for scale in _SCALE],

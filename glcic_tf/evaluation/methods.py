@@ -1,7 +1,6 @@
 """Completion networks as methods of an evaluation: named functions (image, hole) -> completed, as in `baselines`."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,16 +98,7 @@ def _method(name, complete):
 
 
 def _completion(completer, scale, postprocess):
-    from glcic_tf.completion.completer import HoleSizeWarning, TextureWarning
-
-    def complete(image, hole):
-        with warnings.catch_warnings():
-            # The protocol's holes are what they are.
-            warnings.simplefilter("ignore", HoleSizeWarning)
-            warnings.simplefilter("ignore", TextureWarning)
-            return completer.complete(image, hole, scale=scale, postprocess=postprocess)
-
-    return complete
+    return lambda image, hole: completer(image, hole, scale=scale, postprocess=postprocess)
 
 
 def _saved_model(path):

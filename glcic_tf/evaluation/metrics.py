@@ -49,7 +49,9 @@ METRICS = {
         of_set=True,
     ),
     "lpips": Metric("LPIPS", "low", 4, "as perceptual distance, over the composite, as published: VGG16, version 0.1"),
-    "l1": Metric("l1 in the hole x 100", "low", 2, "the right colours on average: a blur where the content is unsure"),
+    "l1": Metric(
+        "l1 in the hole x 100", "low", 2, "the right colours on average: a blur where the content is uncertain"
+    ),
     "psnr_hole": Metric("PSNR in the hole, dB", "high", 2, "the same, and a blur even more"),
     "seam": Metric(
         "seam (original: 1)", "one", 3, "a border that does not show: the step of colour across it, over the original's"
@@ -60,11 +62,11 @@ METRICS = {
         3,
         "as much detail as there was, right or wrong: the squared gradient inside the hole, over the original's",
     ),
-    "grid2": Metric("grid, 2 px (photos: 1)", "one", 2, _GRID, of_set=True),
-    "grid4": Metric("grid, 4 px (photos: 1)", "one", 2, _GRID, of_set=True),
-    "grid8": Metric("grid, 8 px (photos: 1)", "one", 2, _GRID, of_set=True),
-    "psnr": Metric("PSNR, dB", "high", 2, "as PSNR in the hole, and small holes: over the composite"),
-    "ssim": Metric("SSIM", "high", 3, "local contrast in the right places, and small holes: over the composite"),
+    "grid2": Metric("grid 2 px", "one", 2, _GRID, of_set=True),
+    "grid4": Metric("grid 4 px", "one", 2, _GRID, of_set=True),
+    "grid8": Metric("grid 8 px", "one", 2, _GRID, of_set=True),
+    "psnr": Metric("PSNR, dB", "high", 2, "as PSNR in the hole, and a small hole: over the composite"),
+    "ssim": Metric("SSIM", "high", 3, "the right local contrast, and a small hole: over the composite"),
     "fid": Metric(
         "FID (Keras's InceptionV3)", "low", 2, "as kid, over the composites, with a bias for few photos", of_set=True
     ),

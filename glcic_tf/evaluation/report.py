@@ -74,6 +74,7 @@ def write(folder, title, notes, problems, rows, summary, by_area, areas, picture
         by_area={method: bins for method, bins in by_area.items() if bins},
         bins=sorted({name for bins in by_area.values() for name in bins}),
         metrics={name: METRICS[name] for name in measured},
+        rewards=_rewards(measured),
         compared=compared,
         floor=_FLOOR,
         figures={name: _data_url((folder / name).read_bytes(), "png") for name in _FIGURES},
@@ -84,6 +85,14 @@ def write(folder, title, notes, problems, rows, summary, by_area, areas, picture
     )
     with open(folder / "index.html", "w", newline="\n", encoding="utf-8", errors="backslashreplace") as file:
         file.write(page)
+
+
+def _rewards(measured):
+    """What the metrics reward, with the labels of those that reward the same: {line: labels}."""
+    found = {}
+    for metric in (METRICS[name] for name in measured if METRICS[name].goal):
+        found.setdefault(metric.rewards, []).append(metric.label)
+    return found
 
 
 def _table(summary, metrics):

@@ -41,13 +41,13 @@ def from_mask(mask):
 
 
 def from_alpha(image):
-    """Take what is more transparent than opaque as the hole.
+    """Take what is more transparent than opaque as the hole, with the rim that a soft eraser leaves around it.
 
     Args:
         image: [height, width, 4] uint8, uint16 or float in [0, 1], RGBA.
 
     Returns:
-        bool [height, width], True where alpha is below 50 %.
+        bool [height, width], True where alpha is below 50 %, and where it is partly transparent and connected to that.
 
     Raises:
         ValueError: the image has no alpha channel.
@@ -55,7 +55,31 @@ def from_alpha(image):
     if image.ndim != 3 or image.shape[2] != 4:
         raise ValueError("image: has no alpha channel that the hole could be taken from; give a mask.")
     alpha = image[..., 3]
-    return alpha < 0.5 if alpha.dtype.kind == "f" else alpha <= np.iinfo(alpha.dtype).max // 2
+    opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    core = alpha < 0.5 if opaque == 1 else alpha <= opaque // 2
+    if not core.any():
+        return core
+    _, labels = cv2.connectedComponents((alpha < opaque).astype(np.uint8), connectivity=8)
+    with_core = np.zeros(labels.max() + 1, bool)
+    with_core[labels[core]] = True
+    return with_core[labels]
+
+
+def unseen(image, hole):
+    """Return the hole and what else of an image is unknown: the colours that full transparency hides.
+
+    Args:
+        image: [height, width, channels] uint8, uint16 or float in [0, 1].
+        hole: bool [height, width].
+
+    Returns:
+        bool [height, width]; `hole` itself if nothing else is unknown, or all is.
+    """
+    if image.shape[2] != 4:
+        return hole
+    hidden = image[..., 3] == 0
+    unknown = hole | hidden
+    return hole if not hidden.any() or unknown.all() else unknown
 
 
 def prepare(hole, shape, invert=False, dilate_px=0):

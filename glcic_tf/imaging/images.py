@@ -1,14 +1,11 @@
-"""Image files to NumPy arrays and back: JPEG, PNG, BMP and WebP; colour is RGB, EXIF turns are applied.
+"""Image files to NumPy arrays and back; colour is RGB, EXIF turns are applied.
 
-Files come from anybody, so only these four formats reach OpenCV's decoders, and only after the size that the header
-claims was checked. A file that breaks off early is refused, not half decoded; damage in the middle of a JPEG is not
-noticed by the decoder (libjpeg prints a warning on stderr, as libpng does for its errors: OpenCV cannot silence them).
-Of an animation the first frame is read. All functions may be called from several threads at once.
-
-OpenCV's decoders hold an image twice for a moment; nothing here holds more of a large photo than that.
+Files come from anybody: see `image_decoding` for what is refused. Of an animation or a file of several pages the first
+picture is read. All functions may be called from several threads at once.
 """
 
 import os
+import typing
 from pathlib import Path
 
 import cv2
@@ -16,18 +13,16 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.imaging import image_headers
-from glcic_tf.imaging.image_headers import Metadata
+from glcic_tf.imaging import image_decoding, image_encoding, image_formats, image_metadata, image_process, jpeg_files
+from glcic_tf.imaging.image_decoding import BrokenImageError
+from glcic_tf.imaging.image_formats import OTHER_SUFFIXES, PHOTO_SUFFIXES, WRITTEN_SUFFIXES
+from glcic_tf.imaging.image_metadata import Metadata
 
-# Every failure is raised as a UserError; OpenCV's own report of the same on stderr would only double it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 2**28  # 268 megapixels: above any camera's photo, and 0.8 GB as 8-bit RGB
 JPEG_QUALITY = 95
-_FORMATS = "JPEG, PNG, BMP or WebP"
-_HOLDS_16_BIT, _HOLDS_ALPHA, _HOLDS_GREY = (".png",), (".png", ".webp", ".bmp"), (".jpg", ".jpeg", ".png", ".bmp")
-_METADATA = {cv2.IMAGE_METADATA_EXIF: "exif", cv2.IMAGE_METADATA_XMP: "xmp", cv2.IMAGE_METADATA_ICCP: "icc"}
+THUMBNAIL_FOLDERS = ("@eaDir", "__MACOSX")  # that systems leave among photos
+_MAX_FILE_BYTES_PER_PIXEL = 8  # what pixels of four channels of 16 bit take
+_MAX_METADATA_BYTES = 2**26  # with them; motion videos too
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _REDUCED_ROOM = 1.5  # closer to the wanted size, single pixels differ by 30 grey levels
 _STRIP_ROWS = 64  # what is converted at once: fits a processor's cache
@@ -43,17 +38,31 @@ _TURNS = {
 }
 
 
-def find_photos(folder):
-    """List the photos in a folder, at any depth, in the same order on every machine.
+class Found(typing.NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        photos: sorted list of pathlib.Path, all with a suffix in PHOTO_SUFFIXES (upper or lower case).
+        others: sorted list of pathlib.Path: image files of other formats.
+        thumbnail_folders: sorted list of pathlib.Path: folders in THUMBNAIL_FOLDERS, not looked into.
+    """
+
+    photos: list
+    others: list
+    thumbnail_folders: list
+
+
+def look_through(folder):
+    """Look for images in a folder, at any depth, in the same order on every machine.
 
     Args:
         folder: path; files and folders in it whose name starts with a dot are left out, links to folders not followed.
 
     Returns:
-        Sorted list of pathlib.Path, all with a suffix in PHOTO_SUFFIXES (upper or lower case). Not empty.
+        Found.
 
     Raises:
-        UserError: the folder is missing, is no folder, cannot be listed or holds no photo.
+        UserError: the folder is missing, is no folder or cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -63,15 +72,29 @@ def find_photos(folder):
     def refuse(error):
         raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions.")
 
-    photos = []
+    found = Found([], [], [])
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        photos += [
-            Path(parent, name) for name in names if name.lower().endswith(PHOTO_SUFFIXES) and not name.startswith(".")
-        ]
+        found.thumbnail_folders.extend(Path(parent, name) for name in folders if name in THUMBNAIL_FOLDERS)
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in THUMBNAIL_FOLDERS]
+        for name in names:
+            if not name.startswith("."):
+                if name.lower().endswith(PHOTO_SUFFIXES):
+                    found.photos.append(Path(parent, name))
+                elif name.lower().endswith(OTHER_SUFFIXES):
+                    found.others.append(Path(parent, name))
+    return Found(*map(sorted, found))
+
+
+def find_photos(folder):
+    """List the photos in a folder as `look_through` does. Not empty.
+
+    Raises:
+        UserError: as `look_through`, or there is no photo.
+    """
+    photos = look_through(folder).photos
     if not photos:
         raise UserError(f"{folder}: holds no photo; expected files that end in {', '.join(PHOTO_SUFFIXES)}.")
-    return sorted(photos)
+    return photos
 
 
 def read_photo(path, max_pixels=MAX_PIXELS, shorter_edge_px=None):
@@ -88,12 +111,81 @@ def read_photo(path, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         uint8 [height, width, 3] RGB, turned as EXIF says.
 
     Raises:
-        UserError: the file is missing, empty, too large, broken or no image.
+        UserError: the file is missing, empty, too large, broken, incomplete or no image.
     """
-    # OpenCV follows no EXIF in some places where it reads it: the turn is left to us.
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image, orientation, _ = _decode(path, max_pixels, flags, shorter_edge_px)
-    return _turn(image, orientation)
+    data = _read(path, max_pixels)
+    try:
+        found = decode_jpeg(data, max_pixels, shorter_edge_px)
+        if found is not None:
+            return _turn(*found)
+        decoded = _decode(data, max_pixels)
+    except BrokenImageError as error:
+        raise UserError(f"{path}: {error}") from error
+    turn, pixels = _turn_and_metadata(decoded)[0], decoded.pixels
+    del data, decoded  # else they would stand beside the copies
+    if pixels.dtype == np.uint16:
+        narrow = np.empty(pixels.shape, np.uint8)
+        for top in range(0, len(pixels), _STRIP_ROWS):
+            narrow[top : top + _STRIP_ROWS] = (pixels[top : top + _STRIP_ROWS].astype(np.uint32) + 128) // 257
+        pixels = narrow
+    if pixels.shape[2] != 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.shape[2] == 1 else cv2.COLOR_RGBA2RGB)
+    return _turn(pixels, turn)
+
+
+def decode_jpeg(data, max_pixels=MAX_PIXELS, shorter_edge_px=None):
+    """Decode a JPEG as training does, in a third of the time that libvips takes for a small one.
+
+    Args:
+        data: bytes.
+        max_pixels, shorter_edge_px: as for `read_photo`.
+
+    Returns:
+        (uint8 [height, width, 3] RGB, EXIF's orientation, which is not followed here); None if it is no JPEG, or one of
+        CMYK.
+
+    Raises:
+        BrokenImageError: it is too large, broken or incomplete, or has too many scans.
+    """
+    header = image_decoding.jpeg_header(data, max_pixels)
+    if header is None or header.cmyk:
+        return None
+    factor = _reduction(min(header.height, header.width), shorter_edge_px)
+    flags = (_REDUCED[factor] if factor > 1 else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        photo = cv2.imdecode(np.frombuffer(jpeg_files.with_end(data), np.uint8), flags)
+    except cv2.error:
+        photo = None
+    if photo is None:
+        raise image_decoding.broken(header.height, header.width)
+    if factor > 1:  # the last row and column stand for less than the others where the size is no multiple
+        # OpenCV 5 decodes at reduced size to BGR alone.
+        photo = cv2.cvtColor(photo[: header.height // factor, : header.width // factor], cv2.COLOR_BGR2RGB)
+    # OpenCV does not say whether a part is missing; libvips does, and is asked where that may be.
+    may_lack_a_part = not header.one_scan or jpeg_files.may_lack_a_part(data, photo)
+    if may_lack_a_part and jpeg_files.decode(data) is None:
+        raise image_decoding.broken(header.height, header.width)
+    return photo, header.orientation
+
+
+class Opened(typing.NamedTuple):
+    """An image file that was read.
+
+    Attributes:
+        pixels: uint8 or uint16 [height, width, channels], channels 1, 3 or 4 in RGB(A) order, turned as EXIF says.
+        metadata: Metadata, to be given to `write_image`: EXIF (without thumbnail and maker note, and saying that the
+            pixels are upright), ICC profile, XMP, IPTC, texts and resolution, as far as the file has them and they are
+            sound.
+        suffix: of the format to write what is like it: the file's own, or the nearest that is written.
+        pictures: how many the file holds; this is the first.
+        sensor_shape: (height, width) before EXIF's turn, if that swapped them; else None.
+    """
+
+    pixels: np.ndarray
+    metadata: Metadata
+    suffix: str
+    pictures: int
+    sensor_shape: tuple | None
 
 
 def read_image(path, max_pixels=MAX_PIXELS):
@@ -109,89 +201,97 @@ def read_image(path, max_pixels=MAX_PIXELS):
         uint8 or uint16 [height, width, channels], channels 1, 3 or 4 in RGB(A) order, turned as EXIF says.
 
     Raises:
-        UserError: the file is missing, empty, too large, broken or no image.
+        UserError: as `read_photo`.
     """
-    return read_image_and_metadata(path, max_pixels)[0]
+    return open_image(path, max_pixels).pixels
 
 
-def read_image_and_metadata(path, max_pixels=MAX_PIXELS):
+def open_image(path, max_pixels=MAX_PIXELS, isolated=False):
     """Read an image as `read_image` does, and what it carries beside the pixels.
 
+    Args:
+        path, max_pixels: as for `read_photo`.
+        isolated: decode it in a process of its own, so that no file whatever can end this one; takes half a second.
+
     Returns:
-        (image, Metadata): EXIF (without thumbnail and maker note, and saying that the pixels are upright), ICC profile
-        and XMP, as far as the file has them and they are sound; to be given to `write_image`.
+        Opened.
 
     Raises:
-        UserError: as `read_image`.
+        UserError: as `read_photo`.
     """
-    image, orientation, metadata = _decode(path, max_pixels, cv2.IMREAD_UNCHANGED)
-    if image.shape[2] > 1:
-        code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        for top in range(0, image.shape[0], _STRIP_ROWS):
-            strip = image[top : top + _STRIP_ROWS]
-            strip[...] = cv2.cvtColor(strip, code)
-    return _turn(image, orientation), metadata
+    try:
+        decoded = _decode(_read(path, max_pixels), max_pixels, isolated)
+    except BrokenImageError as error:
+        raise UserError(f"{path}: {error}") from error
+    turn, metadata = _turn_and_metadata(decoded)
+    suffix = image_formats.written_as(decoded.format).suffixes[0]
+    shape = decoded.pixels.shape[:2] if turn > 4 else None
+    return Opened(_turn(decoded.pixels, turn), metadata, suffix, decoded.pictures, shape)
 
 
-def read_mask(path, max_pixels=MAX_PIXELS):
+def read_mask(path, max_pixels=MAX_PIXELS, isolated=False):
     """Read a mask: white is the hole, black is known, and a grey value counts as white from 50 % up (128 of 255).
 
     Colour counts by its grey value. In RGBA the alpha channel is the mask if it is not the same everywhere (painted on
     a transparent layer: opaque is the hole), else the colour is.
 
     Args:
-        path, max_pixels: as for `read_photo`.
+        path, max_pixels, isolated: as for `open_image`.
 
     Returns:
         bool [height, width], True in the hole, turned as EXIF says.
 
     Raises:
-        UserError: the file is missing, empty, too large, broken or no image.
+        UserError: as `read_photo`, or it is neither black nor white anywhere.
     """
-    image, orientation, _ = _decode(path, max_pixels, cv2.IMREAD_UNCHANGED)
-    half = 128 if image.dtype == np.uint8 else 128 * 257
+    image = open_image(path, max_pixels, isolated).pixels
+    most = np.iinfo(image.dtype).max
     if image.shape[2] == 1:
         grey = image
     elif image.shape[2] == 3:
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     else:
         grey = cv2.extractChannel(image, 3)
         if grey.min() == grey.max():
-            grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
-    return _turn(grey.reshape(image.shape[:2]) >= half, orientation)
+            grey = cv2.cvtColor(image, cv2.COLOR_RGBA2GRAY)
+    hole = grey.reshape(image.shape[:2]) >= 128 * (most // 255)
+    brightest = int(grey.max())
+    if brightest and not hole.any():
+        found = "no value above 1" if brightest == 1 else f"nothing brighter than {100 * brightest / most:.0f} % grey"
+        raise UserError(f"{path}: holds {found}; expected white in the hole ({most}), and black elsewhere.")
+    return hole
 
 
 def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
     """Write an image in the format that the suffix names; what that format cannot hold is converted or left out.
 
-    PNG keeps everything. BMP keeps 8-bit grey, RGB and RGBA. WebP is written lossless and keeps 8-bit RGB and RGBA, but
-    not the colour of fully transparent pixels; grey becomes RGB. JPEG keeps 8-bit grey and RGB. Where there is no room
-    for them, 16 bit is rounded to 8 and alpha dropped. The file appears under its name only when it is complete.
-
-    Metadata is kept by JPEG (EXIF and XMP up to 64 kB each), PNG and WebP, and by BMP not at all. A profile is left out
-    if it is not for the colours that are written: of CMYK or grey, and RGB is written.
+    PNG and TIFF keep everything. AVIF is written lossless and keeps 12 bit; WebP is written lossless and keeps 8 bit,
+    but not the colour of fully transparent pixels; in both, grey becomes RGB. BMP keeps 8-bit grey, RGB and RGBA. JPEG
+    keeps 8-bit grey and RGB, with as many samples of colour as the photo had in its file, which are all of them if that
+    was no JPEG. Where there is no room for them, 16 bit is rounded to 8 and alpha dropped. The file appears under its
+    name only when it is complete. What each keeps of the metadata: docs/completion.md. A profile is left out if it is
+    not for the colours that are written: of grey, and RGB is written.
 
     Args:
         path: file to write, replaced if it is there; its folder must exist.
         image: uint8 or uint16 [height, width] or [height, width, channels], channels 1, 3 or 4 in RGB(A) order.
         jpeg_quality: 1 to 100, for JPEG alone.
-        metadata: Metadata that `read_image_and_metadata` returned, or None to write pixels alone.
+        metadata: Metadata that `open_image` returned, or None to write pixels alone.
 
     Raises:
         UserError: unknown suffix, a place that cannot be written, or an image too large for the format.
         ValueError: `image` is no such array.
     """
     path, image = Path(path), np.asarray(image)
-    suffix = check_writable_suffix(path)
+    found = image_formats.of(check_writable_suffix(path))
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"Expected uint8 or uint16 [height, width, 1|3|4], found {image.dtype} {list(image.shape)}.")
     height, width = image.shape[:2]
-    image = _for_encoder(image, suffix)
-    buffers = _encode(suffix, image, jpeg_quality, (metadata or Metadata()).fitting(image.shape[2]))
+    buffers = image_encoding.encode(image, found, jpeg_quality, metadata or Metadata())
     if buffers is None:
-        raise UserError(f"{path}: {suffix[1:]} cannot hold {width} x {height} px; write a .png instead.")
+        raise UserError(f"{path}: {found.name} cannot hold {width} x {height} px; write a .png instead.")
     with files.replacing(path) as temporary, temporary.open("wb") as file:
         file.writelines(buffers)
 
@@ -199,59 +299,53 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
 def check_writable_suffix(path):
     """Return the lower-case suffix of `path`, or raise a UserError if `write_image` does not know it."""
     suffix = Path(path).suffix.lower()
-    if suffix not in PHOTO_SUFFIXES:
+    if suffix not in WRITTEN_SUFFIXES:
         found = repr(suffix) if suffix else "no suffix"
-        raise UserError(f"{path}: found {found}; expected an image name that ends in {', '.join(PHOTO_SUFFIXES)}.")
+        raise UserError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     return suffix
 
 
-def _decode(path, max_pixels, flags, shorter_edge_px=None):
-    """Read a file, check format and size by its header, and decode it, reduced if `shorter_edge_px` allows it.
+def suffix_like(path):
+    """Return the suffix to write what is like an image file: of its format by its content, or of the nearest written.
 
-    Returns:
-        (image, orientation, metadata): uint8 or uint16 [height, width, 1|3|4] as OpenCV's `flags` say (BGR if they say
-        nothing), not yet turned; EXIF's 1 to 8; Metadata.
+    Raises:
+        UserError: the file cannot be read, or is no image.
     """
+    with files.open_regular(path, "an image file") as file:
+        start = file.read(files.START_BYTES)
+    return image_formats.written_as(_format_of(path, start)).suffixes[0]
+
+
+def _format_of(path, start):
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file.") from error
+        return image_decoding.format_of(start)
+    except BrokenImageError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _read(path, max_pixels):
+    most = _MAX_FILE_BYTES_PER_PIXEL * max_pixels + _MAX_METADATA_BYTES
+    data = files.read_bytes(path, most, "an image file", lambda start: _format_of(path, start))
     if not data:
-        raise UserError(f"{path}: is empty; expected a {_FORMATS} image.")
-    size = image_headers.size(data)
-    if size is None:
-        raise UserError(f"{path}: is no {_FORMATS} image, whatever its name says; convert it, or leave it out.")
-    height, width = size
-    if height * width > max_pixels:
-        raise UserError(
-            f"{path}: has {width} x {height} px, {height * width / 1e6:.0f} megapixels; at most {max_pixels / 1e6:.0f} "
-            "are read; make it smaller, or raise --max_megapixels."
-        )
-    factor = _reduction(data, min(size), shorter_edge_px)
-    try:
-        # OpenCV 5 decodes at reduced size to BGR alone.
-        flags = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION if factor > 1 else flags
-        image, kinds, blobs = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), flags=flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{path}: is broken or incomplete ({width} x {height} px by its header); get a whole copy.")
-    if factor > 1:  # the last row and column stand for less than the others where the size is no multiple
-        image = cv2.cvtColor(image[: height // factor, : width // factor], cv2.COLOR_BGR2RGB)
-    image = image[..., None] if image.ndim == 2 else image
-    if image.shape[2] not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
-        raise UserError(
-            f"{path}: has {image.shape[2]} channels of {image.dtype}; expected grey, RGB or RGBA of 8 or 16 bit; "
-            "convert it, to PNG for example."
-        )
-    names = [_METADATA.get(kind) for kind in np.ravel(kinds).tolist()]
-    known = {name: blob.tobytes() for name, blob in zip(names, blobs, strict=True) if name}
-    return image, *image_headers.clean(**known)
+        raise UserError(f"{path}: is empty; expected an image file ({image_formats.READ}).")
+    return data
 
 
-def _reduction(data, shorter_px, wanted_px):
-    """Return the factor, 1 to 8, that an encoded image may be decoded smaller by."""
-    if wanted_px is None or not data.startswith(b"\xff\xd8"):  # only a JPEG is faster so
+def _decode(data, max_pixels, isolated=False):
+    if isolated or image_decoding.format_of(data) is image_formats.HEIC:
+        return image_process.decode(data, max_pixels)
+    return image_decoding.decode(data, max_pixels)
+
+
+def _turn_and_metadata(decoded):
+    """Return (EXIF's orientation, 1 if there is no turn to make, and Metadata)."""
+    turn, metadata = image_metadata.clean(**decoded.carried)
+    return 1 if decoded.turned else turn, metadata
+
+
+def _reduction(shorter_px, wanted_px):
+    """Return the factor, 1 to 8, that a JPEG may be decoded smaller by."""
+    if wanted_px is None:
         return 1
     return max([factor for factor in _REDUCED if shorter_px // factor >= _REDUCED_ROOM * wanted_px], default=1)
 
@@ -259,42 +353,3 @@ def _reduction(data, shorter_px, wanted_px):
 def _turn(image, orientation):
     """Put [height, width, ...] upright; what is upright already is not copied."""
     return np.ascontiguousarray(_TURNS[orientation](image)) if orientation in _TURNS else image
-
-
-def _for_encoder(image, suffix):
-    """Return an image as the format can hold it, in OpenCV's order; at most one copy is made, of the written size."""
-    channels = image.shape[2]
-    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
-    if channels == 4 and suffix not in _HOLDS_ALPHA:
-        order = [2, 1, 0]
-    elif channels == 1 and suffix not in _HOLDS_GREY:
-        order = [0, 0, 0]
-    narrow = image.dtype == np.uint16 and suffix not in _HOLDS_16_BIT
-    if order == [0] and not narrow:
-        return np.ascontiguousarray(image)
-    result = np.empty((*image.shape[:2], len(order)), np.uint8 if narrow else image.dtype)
-    for top in range(0, image.shape[0], _STRIP_ROWS):
-        strip = image[top : top + _STRIP_ROWS]
-        if narrow:
-            strip = (strip.astype(np.uint32) + 128) // 257
-        for channel, source in enumerate(order):
-            result[top : top + _STRIP_ROWS, :, channel] = strip[..., source]
-    return result
-
-
-def _encode(suffix, image, jpeg_quality, metadata):
-    """Return what makes up the file: a list of buffers, or None if the format cannot hold an image of this size."""
-    try:
-        if suffix == ".webp":
-            known = [(kind, getattr(metadata, name)) for kind, name in _METADATA.items()]
-            known = {kind: np.frombuffer(blob, np.uint8) for kind, blob in known if blob}
-            kinds = np.array(list(known), np.int32)
-            done, data = cv2.imencodeWithMetadata(suffix, image, kinds, list(known.values()))
-        else:
-            settings = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix in (".jpg", ".jpeg") else []
-            done, data = cv2.imencode(suffix, image, settings)
-    except cv2.error:
-        return None
-    if not done:
-        return None
-    return [data] if suffix in (".webp", ".bmp") else image_headers.insert(data, metadata)

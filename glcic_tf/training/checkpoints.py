@@ -12,6 +12,8 @@ from glcic_tf.training import optimizers
 
 _logger = logging.getLogger(__name__)
 _PREFIX = "ckpt-"
+# What TensorFlow raises for a file that is cut short, of something else, or of nothing.
+_UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, MemoryError, IndexError)
 _META_KEY = "meta/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -41,7 +43,7 @@ class Checkpoints:
         for path in reversed(self._paths()):
             try:
                 return path, _read(path)
-            except (tf.errors.OpError, ValueError, RuntimeError, MemoryError) as error:
+            except _UNREADABLE as error:
                 broken = broken or _unreadable(path, error)
                 _logger.warning("left out: %s", broken)
         if broken:
@@ -103,7 +105,7 @@ class Checkpoints:
                 }
                 status = tf.train.Checkpoint(**wanted).read(path)
                 status.assert_existing_objects_matched().expect_partial()
-            except (tf.errors.OpError, ValueError, RuntimeError, AssertionError) as error:
+            except (*_UNREADABLE, AssertionError) as error:
                 raise _unreadable(path, error) from error
 
 

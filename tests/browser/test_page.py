@@ -151,7 +151,7 @@ def test_what_is_no_photo_is_refused_and_the_page_goes_on(open_page, address, ph
     (tmp_path / "text.png").write_text("hello")
     page = open_page(address)
     page.set_input_files("#photo input[type=file]", tmp_path / "text.png")
-    page.wait_for_selector("text=text.png: is no JPEG, PNG, BMP or WebP image")
+    page.wait_for_selector("text=text.png: is not an image that can be read")
     page.wait_for_selector("#photo input[type=file]", state="attached")  # for another
     load(page, photo[0])
     assert "451 x 300 px" in page.inner_text("#status")

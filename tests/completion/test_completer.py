@@ -1,5 +1,7 @@
 """completer: known pixels stay, holes get what the whole image would give them, for every size, depth and mask."""
 
+import re
+
 import cv2
 import keras
 import numpy as np
@@ -8,7 +10,8 @@ import skimage
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import completer, windows
-from glcic_tf.completion.completer import Completer, HoleSizeWarning
+from glcic_tf.completion.completer import Completer
+from glcic_tf.completion.options import FilledHole
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import MARGIN_PX, completion_network
@@ -79,7 +82,7 @@ PLACES = {
 def test_hole_local_result_equals_the_whole_image_result(narrow, boxes):
     image, hole = photo(*SIZE), rectangles(*SIZE, *boxes)
     expected = whole_image(narrow.model, image, hole)
-    result = narrow.complete(image, hole)
+    result = narrow(image, hole, postprocess="none")
     assert expected[hole].std() > 0.01  # the network does look at the image
     np.testing.assert_allclose(result[hole], expected[hole], atol=1e-5)
     np.testing.assert_array_equal(result[~hole], image[~hole])
@@ -90,7 +93,7 @@ def test_margin_is_needed(narrow, monkeypatch):
     image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
     expected = whole_image(narrow.model, image, hole)
     monkeypatch.setattr(windows, "MARGIN_PX", MARGIN_PX // 4)
-    assert np.abs(narrow.complete(image, hole) - expected)[hole].max() > 1e-4
+    assert np.abs(narrow(image, hole, postprocess="none") - expected)[hole].max() > 1e-4
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -103,7 +106,7 @@ def test_size_depth_channels_and_known_pixels_stay(narrow, size, channels, dtype
     rng = np.random.default_rng(0)
     hole = rng.random(size) < 0.3
     hole.flat[0], hole.flat[-1] = True, False
-    result = narrow.complete(image, hole)
+    result = narrow(image, hole, postprocess="none")
     assert result.shape == image.shape and result.dtype == image.dtype
     np.testing.assert_array_equal(result[~hole], image[~hole])
     np.testing.assert_array_equal(image, before)
@@ -115,22 +118,23 @@ def test_integer_images_are_rounded(narrow, dtype):
     image, hole = photo(60, 80, dtype=dtype), rectangles(60, 80, (10, 20, 40, 50))
     top = np.iinfo(dtype).max
     expected = whole_image(narrow.model, image.astype(np.float32) / top, hole)[hole] * top
-    assert np.abs(narrow.complete(image, hole)[hole] - expected).max() <= 0.5 + 1e-5 * top
+    assert np.abs(narrow(image, hole, postprocess="none")[hole] - expected).max() <= 0.5 + 1e-5 * top
 
 
 def test_grey_is_the_mean_of_three_equal_channels(narrow):
     image, hole = photo(60, 80, 1), rectangles(60, 80, (10, 20, 40, 50))
     expected = whole_image(narrow.model, image.repeat(3, axis=2), hole).mean(axis=2)
-    np.testing.assert_allclose(narrow.complete(image, hole)[hole][:, 0], expected[hole], atol=1e-5)
+    np.testing.assert_allclose(narrow(image, hole, postprocess="none")[hole][:, 0], expected[hole], atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "opaque"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
 def test_alpha_is_opaque_in_the_hole_and_stays_elsewhere(narrow, dtype, opaque):
     image, hole = photo(60, 80, 4, dtype), rectangles(60, 80, (10, 20, 40, 50))
-    result = narrow.complete(image, hole)
+    image[..., 3] = image[..., 3].clip(opaque / 255, None)  # what lies under full transparency is not known
+    result = narrow(image, hole, postprocess="none")
     assert (result[hole][:, 3] == opaque).all()
     np.testing.assert_array_equal(result[~hole], image[~hole])
-    np.testing.assert_array_equal(result[..., :3], narrow.complete(image[..., :3], hole))
+    np.testing.assert_array_equal(result[..., :3], narrow(image[..., :3], hole, postprocess="none"))
 
 
 @pytest.mark.parametrize("size", AWKWARD_SIZES)
@@ -138,14 +142,16 @@ def test_what_stands_in_the_hole_does_not_matter(narrow, size):
     image, hole = photo(*size), np.zeros(size, bool)
     hole[-2:, -3:] = True  # at the border, where the image is padded
     hole[0, 0] = False
-    expected = narrow.complete(image, hole)
+    expected = narrow(image, hole, postprocess="none")
     for value in (np.nan, np.inf, -1e30, 0.7):
-        np.testing.assert_array_equal(narrow.complete(np.where(hole[..., None], value, image), hole), expected)
+        np.testing.assert_array_equal(
+            narrow(np.where(hole[..., None], value, image), hole, postprocess="none"), expected
+        )
 
 
 def test_every_kind_of_mask(narrow):
     image, hole = photo(21, 34), rectangles(21, 34, (5, 6, 12, 20))
-    expected = narrow.complete(image, hole)
+    expected = narrow(image, hole, postprocess="none")
     for mask in (
         hole[..., None],
         np.where(hole, 128, 127).astype(np.uint8),
@@ -153,12 +159,14 @@ def test_every_kind_of_mask(narrow):
         np.where(hole, 0.5, 0.499).astype(np.float32),
         np.where(hole, 1.0, 0.0),
     ):
-        np.testing.assert_array_equal(narrow(image, mask), expected)
+        np.testing.assert_array_equal(narrow(image, mask, postprocess="none"), expected)
 
 
 def test_bfloat16_differs_by_some_grey_levels():
     image, hole = (photo(120, 140) * 255).astype(np.uint8), rectangles(120, 140, (30, 40, 50, 50))
-    results = [Completer.load(dtype=dtype).complete(image, hole, scale=1) for dtype in ("float32", "bfloat16")]
+    results = [
+        Completer.load(dtype=dtype)(image, hole, scale=1, postprocess="none") for dtype in ("float32", "bfloat16")
+    ]
     difference = np.abs(results[0].astype(int) - results[1])
     assert 0 < difference[hole].max() <= 3 and difference[~hole].max() == 0
     with pytest.raises(ValueError, match="dtype: expected one of float32, bfloat16, found 'float16'"):
@@ -168,20 +176,20 @@ def test_bfloat16_differs_by_some_grey_levels():
 def test_without_a_hole_comes_a_copy(narrow):
     for size in [(1, 1), *AWKWARD_SIZES]:
         image = photo(*size, dtype=np.uint8)
-        result = narrow.complete(image, np.zeros(size, bool))
+        result = narrow(image, np.zeros(size, bool), postprocess="none")
         np.testing.assert_array_equal(result, image)
         assert not np.shares_memory(result, image)
 
 
 def test_one_graph_serves_all_sizes(narrow):
     for size in ((20, 24), (33, 65), (120, 9)):
-        narrow.complete(photo(*size), rectangles(*size, (1, 1, 5, 5)))
+        narrow(photo(*size), rectangles(*size, (1, 1, 5, 5)), postprocess="none")
     assert narrow._network.experimental_get_tracing_count() == 1
 
 
 def test_inference_mode_and_no_change_to_the_model(narrow):
     before = [w.copy() for w in narrow.model.get_weights()]
-    narrow.complete(photo(40, 40), rectangles(40, 40, (8, 8, 20, 20)))
+    narrow(photo(40, 40), rectangles(40, 40, (8, 8, 20, 20)), postprocess="none")
     for old, new in zip(before, narrow.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -194,19 +202,23 @@ def test_inference_mode_and_no_change_to_the_model(narrow):
         (np.zeros((1, 5, 6, 3), np.uint8), np.zeros((5, 6), bool), r"found \[1, 5, 6, 3\]"),
         (np.zeros((0, 6, 3), np.uint8), np.zeros((0, 6), bool), r"found \[0, 6, 3\]"),
         (np.zeros((5, 6, 3), np.int32), np.zeros((5, 6), bool), "expected uint8, uint16 or float .* found int32"),
-        (np.zeros((5, 6, 3), np.uint8), np.zeros((6, 5), bool), "mask: has 5 x 6 px, but the image 6 x 5 px"),
+        (
+            np.zeros((5, 6, 3), np.uint8),
+            np.zeros((6, 5), bool),
+            "mask: has 5 x 6 px, but the image has 6 x 5 px; .* set resize_mask",
+        ),
         (np.zeros((5, 6, 3), np.uint8), np.zeros((5, 6, 3), bool), r"mask: expected .* found \[5, 6, 3\]"),
         (np.zeros((5, 6, 3), np.uint8), np.zeros((5, 6), np.int64), "mask: expected bool, uint8 or float"),
         (np.zeros((5, 6, 3), np.uint8), np.eye(5, 6, dtype=np.uint8), "no value above 1; expected 255"),
-        (np.zeros((5, 6, 3), np.uint8), np.ones((5, 6), bool), "mask: covers the whole image"),
-        (np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), "mask: covers the whole image"),
+        (np.zeros((5, 6, 3), np.uint8), np.ones((5, 6), bool), "mask: leaves nothing known in the image"),
+        (np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), "mask: leaves nothing known in the image"),
         (np.full((5, 6, 3), 200.0), np.eye(5, 6), r"known pixels from 200.0 to 200.0; expected float in \[0, 1\]"),
         (np.full((5, 6, 3), np.nan), np.eye(5, 6), "known pixels from nan to nan"),
     ],
 )
 def test_bad_arrays_are_refused(narrow, image, mask, match):
     with pytest.raises(ValueError, match=match) as error:
-        narrow.complete(image, mask)
+        narrow(image, mask, postprocess="none")
     assert "\n" not in str(error.value)
 
 
@@ -218,7 +230,7 @@ def test_far_holes_are_passed_in_one_batch(narrow, monkeypatch):
         lambda image, mask: passed.append(image.shape) or narrow.model({"image": image, "mask": mask}),
     )
     hole = rectangles(1500, 2000, (200, 180, 210, 190), (300, 900, 312, 911), (1200, 1700, 1210, 1712))
-    narrow.complete(photo(1500, 2000, dtype=np.uint8), hole)
+    narrow(photo(1500, 2000, dtype=np.uint8), hole, postprocess="none")
     assert passed == [(3, 352, 352, 3)]  # 10 px and twice the margin of 156 px, up to a multiple of 32
 
 
@@ -226,10 +238,10 @@ def test_load(network, narrow, tmp_path, monkeypatch):
     path = tmp_path / "narrow.keras"
     model_file.save(network, path)
     image, hole = skimage.data.rocket(), rectangles(427, 640, (100, 200, 200, 300))
-    expected = narrow.complete(image, hole)
-    np.testing.assert_array_equal(Completer.load(path).complete(image, hole), expected)
+    expected = narrow(image, hole, postprocess="none")
+    np.testing.assert_array_equal(Completer.load(path)(image, hole, postprocess="none"), expected)
     monkeypatch.setattr(completer, "DEFAULT_MODEL", path)
-    np.testing.assert_array_equal(Completer.load()(image, hole), expected)
+    np.testing.assert_array_equal(Completer.load()(image, hole, postprocess="none"), expected)
     path.unlink()
     with pytest.raises(UserError, match="narrow.keras: the weights of the package are missing"):
         Completer.load()
@@ -247,7 +259,7 @@ def test_files_keep_the_known_pixels(narrow, tmp_path):
         path = tmp_path / f"photo{suffix}"
         images.write_image(path, photo(40, 50, channels, dtype))
         image = images.read_image(path)
-        images.write_image(path, narrow.complete(image, hole))
+        images.write_image(path, narrow(image, hole, postprocess="none"))
         result = images.read_image(path)
         assert result.shape == (40, 50, channels) and result.dtype == dtype
         np.testing.assert_array_equal(result[~hole], photo(40, 50, channels, dtype)[~hole])
@@ -263,7 +275,9 @@ def test_batch_norm_is_folded_and_the_values_stay(network, narrow):
     """Folding rounds a little differently, on a network as rough as this one too."""
     assert len(narrow.model.layers) < len(network.layers)
     image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
-    np.testing.assert_allclose(narrow.complete(image, hole)[hole], whole_image(network, image, hole)[hole], atol=1e-4)
+    np.testing.assert_allclose(
+        narrow(image, hole, postprocess="none")[hole], whole_image(network, image, hole)[hole], atol=1e-4
+    )
 
 
 def test_reduced_result_is_that_of_the_reduced_image(narrow):
@@ -272,7 +286,7 @@ def test_reduced_result_is_that_of_the_reduced_image(narrow):
     half = image.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
     small = whole_image(narrow.model, half, hole[::2, ::2])
     small = np.where(hole[::2, ::2, None], small, half)
-    result = narrow.complete(image, hole, scale=0.5)
+    result = narrow(image, hole, scale=0.5, postprocess="none")
     np.testing.assert_array_equal(result[~hole], image[~hole])
     enlarged = cv2.resize(small, (320, 240), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     np.testing.assert_allclose(result[hole], enlarged[hole], atol=1e-5)
@@ -283,29 +297,34 @@ def test_auto_scale_reduces_only_holes_much_larger_than_those_of_the_training(ne
     small, large = (20, 20, 34, 200), (200, 100, 280, 164)
     for boxes, scale in (([small], 1), ([large], 16 / 64)):
         hole = rectangles(400, 500, *boxes)
-        expected = Completer(network).complete(image, hole, scale=scale)
+        expected = Completer(network)(image, hole, scale=scale, postprocess="none")
         if scale == 1:
-            np.testing.assert_array_equal(narrow.complete(image, hole), expected)
+            np.testing.assert_array_equal(narrow(image, hole, postprocess="none"), expected)
         else:
-            with pytest.warns(HoleSizeWarning, match=r"64 px thick, .* holes of 12 to 16 px: completed at 0\.25 of"):
-                result = narrow.complete(image, hole)
-            np.testing.assert_array_equal(result, expected)
+            done = narrow.complete(image, hole, postprocess="none")
+            np.testing.assert_array_equal(done.image, expected)
+            assert done.holes == (FilledHole(64, 0.25),) and len(done.notes) == 1
+            assert re.search(r"64 px thick, .* holes of 12 to 16 px: completed at 0\.25 of", done.notes[0])
     # Both at once: each hole in its own way.
     hole = rectangles(400, 500, small, large)
-    with pytest.warns(HoleSizeWarning):
-        result = narrow.complete(image, hole)
-    whole, reduced = (Completer(network).complete(image, hole, scale=scale) for scale in (1, 16 / 64))
+    done = narrow.complete(image, hole, postprocess="none")
+    result = done.image
+    assert {(filled.thickness_px, filled.scale) for filled in done.holes} == {(14, 1), (64, 0.25)}
+    assert (done.thickness_px, done.scale) == (64, 0.25)
+    whole, reduced = (Completer(network)(image, hole, scale=scale, postprocess="none") for scale in (1, 16 / 64))
     np.testing.assert_allclose(result[20:34, 20:200], whole[20:34, 20:200], atol=1e-5)
     np.testing.assert_array_equal(result[200:280, 100:164], reduced[200:280, 100:164])
 
 
-def test_slightly_larger_holes_are_warned_of_and_completed_at_full_resolution(network):
+def test_slightly_larger_holes_are_noted_and_completed_at_full_resolution(network):
     image, hole = smooth(80, 90), rectangles(80, 90, (10, 10, 28, 50))
-    with pytest.warns(HoleSizeWarning, match="18 px thick, .* 12 to 16 px: completed at full resolution"):
-        result = Completer(network, (12, 16)).complete(image, hole)
-    np.testing.assert_array_equal(result, Completer(network).complete(image, hole))
-    with pytest.warns(HoleSizeWarning, match="completed at full resolution"):
-        Completer(network, (12, 16)).complete(image, rectangles(80, 90, (10, 10, 70, 80)), scale=1)
+    done = Completer(network, (12, 16)).complete(image, hole, postprocess="none")
+    assert re.search("18 px thick, .* 12 to 16 px: completed at full resolution", done.notes[0])
+    np.testing.assert_array_equal(done.image, Completer(network)(image, hole, postprocess="none"))
+    done = Completer(network, (12, 16)).complete(
+        image, rectangles(80, 90, (10, 10, 70, 80)), scale=1, postprocess="none"
+    )
+    assert "completed at full resolution" in done.notes[0]
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 0.9])
@@ -314,7 +333,7 @@ def test_every_scale_keeps_the_known_pixels(narrow, size, scale):
     image = photo(*size, 4, np.uint16)
     hole = np.random.default_rng(0).random(size) < 0.9  # hardly anything is known
     hole.flat[0], hole.flat[-1] = True, False
-    result = narrow.complete(image, hole, scale=scale)
+    result = narrow(image, hole, scale=scale, postprocess="none")
     np.testing.assert_array_equal(result[~hole], image[~hole])
     assert (result[hole][:, 3] == 65535).all()
 
@@ -323,28 +342,32 @@ def test_a_hole_larger_than_one_pass_is_completed_in_parts(narrow, monkeypatch):
     image, hole = photo(120, 1500), rectangles(120, 1500, (20, 30, 90, 1450))
     expected = whole_image(narrow.model, image, hole)
     monkeypatch.setattr(windows, "MAX_PASS_PX", 120 * 500)
-    np.testing.assert_allclose(narrow.complete(image, hole)[hole], expected[hole], atol=1e-5)
+    np.testing.assert_allclose(narrow(image, hole, postprocess="none")[hole], expected[hole], atol=1e-5)
 
 
 def test_mask_options(narrow):
     image, hole = photo(40, 60), rectangles(40, 60, (10, 20, 20, 30))
-    expected = narrow.complete(image, hole)
-    np.testing.assert_array_equal(narrow.complete(image, ~hole, invert_mask=True), expected)
-    np.testing.assert_array_equal(narrow.complete(image, hole[::2, ::2], resize_mask=True), expected)
-    grown = narrow.complete(image, rectangles(40, 60, (12, 22, 18, 28)), mask_dilate=3)
+    expected = narrow(image, hole, postprocess="none")
+    np.testing.assert_array_equal(narrow(image, ~hole, invert_mask=True, postprocess="none"), expected)
+    np.testing.assert_array_equal(narrow(image, hole[::2, ::2], resize_mask=True, postprocess="none"), expected)
+    grown = narrow(image, rectangles(40, 60, (12, 22, 18, 28)), mask_dilate=3, postprocess="none")
     changed = (grown != image).any(axis=-1)
     assert changed[12:18, 19].all() and changed[9, 22:28].all() and not changed[9, 19] and not changed[:, 18].any()
-    rgba = np.concatenate([image, np.where(hole, 0.49, 0.5)[..., None].astype(np.float32)], axis=-1)
-    np.testing.assert_array_equal(narrow.complete(rgba, "alpha")[..., :3], expected)
+    rgba = np.concatenate([image, np.where(hole, 0.49, 1)[..., None].astype(np.float32)], axis=-1)
+    np.testing.assert_array_equal(narrow(rgba, "alpha", postprocess="none")[..., :3], expected)
 
 
 def test_files_in_place_of_arrays(narrow, tmp_path):
     image, hole = photo(40, 60, dtype=np.uint8), rectangles(40, 60, (10, 20, 20, 30))
     images.write_image(tmp_path / "photo.png", image)
     images.write_image(tmp_path / "mask.png", np.where(hole, 255, 0).astype(np.uint8))
-    expected = narrow.complete(image, hole)
-    np.testing.assert_array_equal(narrow(tmp_path / "photo.png", str(tmp_path / "mask.png")), expected)
-    narrow.complete_file(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "sub" / "out.png")
+    expected = narrow(image, hole, postprocess="none")
+    np.testing.assert_array_equal(
+        narrow(tmp_path / "photo.png", str(tmp_path / "mask.png"), postprocess="none"), expected
+    )
+    narrow.complete_file(
+        tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "sub" / "out.png", postprocess="none"
+    )
     np.testing.assert_array_equal(images.read_image(tmp_path / "sub" / "out.png"), expected)
 
 
@@ -354,13 +377,13 @@ def test_files_in_place_of_arrays(narrow, tmp_path):
         ({"scale": 0}, r"scale: expected 'auto' or a number in \(0, 1\], found 0"),
         ({"scale": 1.5}, "found 1.5"),
         ({"scale": "big"}, "found 'big'"),
-        ({"postprocess": "blur"}, "postprocess: expected one of none, poisson, found 'blur'"),
+        ({"postprocess": "blur"}, "postprocess: expected one of auto, texture, poisson, none, found 'blur'"),
         ({"mask_dilate": -1}, "mask_dilate: expected 0 px or more, found -1"),
     ],
 )
 def test_bad_options_are_refused(narrow, options, match):
     with pytest.raises(ValueError, match=match):
-        narrow.complete(photo(8, 8), rectangles(8, 8, (2, 2, 4, 4)), **options)
+        narrow(photo(8, 8), rectangles(8, 8, (2, 2, 4, 4)), **options)
 
 
 def test_the_trained_range_comes_with_the_file(network, tmp_path):

@@ -86,7 +86,7 @@ def test_from_the_command_line(model, loaded, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     result = images.read_image(tmp_path / "new" / "deep" / "out.png")
     np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
-    expected = loaded.complete(photo(), hole())
+    expected = loaded(photo(), hole(), postprocess="none")
     assert np.abs(result.astype(int) - expected).max() <= 1
 
 
@@ -110,7 +110,8 @@ def test_from_the_command_line(model, loaded, tmp_path):
         ),
         (
             ["--image=a", "--output=c", "--postprocess=blur"],
-            "infer.py: flag --postprocess=blur: value should be one of <none|poisson>; see infer.py --help",
+            "infer.py: flag --postprocess=blur: value should be one of <auto|texture|poisson|none>; "
+            "see infer.py --help",
         ),
     ],
 )
@@ -160,8 +161,8 @@ def single_mistakes():
     yield "missing_image", {"image": "none.png"}, r"--image=.*none\.png: there is no such file or folder"
     yield "missing_mask", {"mask": "none.png"}, r"--mask=.*none\.png: there is no such file or folder"
     yield "missing_model", {"model": "none.keras"}, r"--model=.*none\.keras: there is no such file or folder"
-    yield "text_image", {"image": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
-    yield "text_mask", {"mask": "text.png"}, r"text\.png: is no JPEG, PNG, BMP or WebP image"
+    yield "text_image", {"image": "text.png"}, r"text\.png: is not an image that can be read"
+    yield "text_mask", {"mask": "text.png"}, r"text\.png: is not an image that can be read"
     yield "truncated", {"image": "truncated.jpg"}, r"truncated\.jpg: is broken or incomplete \(42 x 31 px"
     yield "empty", {"image": "empty.jpg"}, r"empty\.jpg: is empty"
     yield (
@@ -169,17 +170,17 @@ def single_mistakes():
         {"mask": "white.png"},
         r"white\.png: leaves nothing known in .*photo\.png; expected white in the hole",
     )
-    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*--invert_mask"
+    yield "all_known", {"mask": "black.png"}, r"black\.png: leaves nothing to complete in .*photo\.png; .*invert_mask"
     yield (
         "wrong_size",
         {"mask": "small.png"},
-        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*--resize_mask",
+        r"small\.png: has 42 x 30 px, but .*photo\.png .* 42 x 31 .*resize_mask",
     )
-    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a --mask"
+    yield "no_alpha", {"mask": "alpha"}, r"photo\.png: has no transparency to take the hole from; name a mask"
     yield "opaque", {"mask": "alpha", "image": "opaque.png"}, r"the alpha of .*opaque\.png: leaves nothing to complete"
     yield "too_large", {"max_pixels": 1300}, r"photo\.png: has 42 x 31 px, .* --max_megapixels"
     yield "no_suffix", {"output": "out"}, r"out: found no suffix; expected an image name that ends in \.jpg"
-    yield "suffix", {"output": "out.tiff"}, r"out\.tiff: found '\.tiff'"
+    yield "suffix", {"output": "out.gif"}, r"out\.gif: found '\.gif'"
     yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
     yield "exists", {"output": "white.png"}, r"white\.png: exists already; add --overwrite"
     yield "same_file", {"output": "photo.png"}, r"photo\.png: exists already; add --overwrite"
@@ -252,7 +253,7 @@ def test_flags_reach_the_completer(model, loaded, tmp_path):
     done = run_script(*flags, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     options = {"invert_mask": True, "resize_mask": True, "mask_dilate": 2, "scale": 0.5, "postprocess": "poisson"}
-    expected = loaded.complete(photo(), ~inside, **options)
+    expected = loaded(photo(), ~inside, **options)
     result = images.read_image(tmp_path / "out.png")
     assert np.abs(result.astype(int) - expected).max() <= 1
     assert (result != photo()).any(axis=-1)[9, 14]  # grown beyond row 10
@@ -365,13 +366,13 @@ def test_folders(model, tmp_path, capsys):
     assert shown.out.startswith("4 of 6 photos done in ") and shown.out.endswith(" s, 2 failed\n")
     lines = shown.err.splitlines()
     assert len(lines) == 2
-    assert "broken.png: is no JPEG" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
+    assert "broken.png: is not an image" in lines[0] and "lonely.png: there is no mask of this name" in lines[1]
 
     # Once more: what is there stays, and counts as a failure.
     (tmp_path / "done" / "a.png").write_text("mine")
     assert infer(*call) == 6
     assert (tmp_path / "done" / "a.png").read_text() == "mine"
-    assert capsys.readouterr().err.count("exists already; add --overwrite") == 4
+    assert capsys.readouterr().err.count("exists already; set overwrite") == 4
     assert infer(*call, overwrite=True) == 2
     assert images.read_image(tmp_path / "done" / "a.png").shape == (HEIGHT, WIDTH, 3)
 
@@ -389,14 +390,64 @@ def test_one_mask_for_all_and_folders_inside_the_photos(model, tmp_path):
 
 def test_masks_that_cannot_be_paired(model, tmp_path):
     write(tmp_path / "photos" / "a.png", photo())
-    write(tmp_path / "masks" / "a_mask.png", hole())
+    write(tmp_path / "masks" / "b.png", hole())
     with pytest.raises(UserError, match=r"no mask is named as a photo in .*photos; expected a\.png or so"):
         infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     write(tmp_path / "masks" / "a.png", hole())
     write(tmp_path / "masks" / "a.bmp", hole())
-    with pytest.raises(UserError, match=r"is a mask of the same photo; remove one"):
+    with pytest.raises(UserError, match=r"a\.png: a\.bmp and a\.png may both be its mask; remove one"):
         infer(tmp_path / "photos", tmp_path / "masks", tmp_path / "done", model)
     assert not (tmp_path / "done").exists()
+
+
+def test_every_image_of_a_folder_is_completed_or_named(model, tmp_path, capsys):
+    for name in ("a.jpg", "b.tif", "c.avif", "sub/d.jfif", "a.gif", "@eaDir/a.jpg/thumb.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo()).save(tmp_path / "photos" / name, format="JPEG" if name.endswith("jfif") else None)
+    frames = [Image.fromarray(photo(seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "photos" / "b.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "photos" / "e.CR2").write_bytes(b"II*\0raw")
+    write(tmp_path / "mask.png", hole())
+    assert infer(tmp_path / "photos", tmp_path / "mask.png", tmp_path / "done", model) == 1
+    assert files(tmp_path / "done") == ["a.jpg", "a.png", "b.tif", "c.avif", "sub/d.jfif"]  # of a GIF, a PNG
+    shown = capsys.readouterr()
+    assert shown.out.startswith("5 of 6 photos done in ") and shown.out.endswith(" s, 1 failed\n")
+    lines = sorted(shown.err.splitlines())
+    assert len(lines) == 3
+    assert "@eaDir: holds thumbnails that a system made; left out." in lines[0]
+    assert "b.tif: holds 3 pictures; the first is completed." in lines[1]
+    assert "e.CR2: is of a format that is not read" in lines[2]
+    result = images.read_image(tmp_path / "done" / "b.tif")
+    np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
+
+
+def test_photos_and_masks_side_by_side(model, tmp_path):
+    for name in ("x.png", "y.png"):
+        write(tmp_path / "both" / name, photo())
+        write(tmp_path / "both" / name.replace(".", "_mask001."), hole())
+    assert infer(tmp_path / "both", tmp_path / "both", tmp_path / "done", model) == 0
+    assert files(tmp_path / "done") == ["x.png", "y.png"]
+
+
+def test_a_mask_on_the_sensor_instead_of_the_photo_is_told(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo()).save(tmp_path / "photo.jpg", exif=exif)
+    write(tmp_path / "mask.png", hole())
+    with pytest.raises(UserError, match="mask.png: has 42 x 31 px, but .*photo.jpg has 31 x 42 px; .* before its EXIF"):
+        infer(tmp_path / "photo.jpg", tmp_path / "mask.png", tmp_path / "out.png", model)
+
+
+@pytest.mark.parametrize("postprocess", ["none", "poisson"])
+def test_colours_under_full_transparency_do_not_reach_the_hole(loaded, postprocess):
+    image = np.dstack([photo(), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    image[:, 34:, 3] = 0
+    results = []
+    for hidden in (0, 255):
+        image[:, 34:, :3] = hidden
+        results.append(loaded(image, hole(), postprocess=postprocess))
+        np.testing.assert_array_equal(results[-1][~hole()], image[~hole()])
+    np.testing.assert_array_equal(results[0][hole()], results[1][hole()])
 
 
 def test_quiet_start_holds_back_only_the_notices(capfd):

@@ -147,13 +147,13 @@ def test_from_the_command_line(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"path": "nothing.t7"}, r"--input=nothing\.t7: cannot be read \(No such file"),
-        ({"path": "."}, r"--input=\.: cannot be read \(Is a directory"),
+        ({"path": "nothing.t7"}, r"nothing\.t7: cannot be read \(No such file"),
+        ({"path": "."}, r"\.: is a folder; expected a weight file"),
         ({"output": "model.h5"}, r"--output=model\.h5: expected a name that ends in \.keras"),
         ({"output": "old.keras"}, r"--output=old\.keras: exists already; add --overwrite"),
         ({"source": "mmagic"}, r"holds weights of torch7 \(completion\), not of mmagic"),
         ({"network": "discriminator"}, r"holds weights of torch7 \(completion\), not of discriminator"),
-        ({"settings": "nothing.json"}, r"--config=nothing\.json: cannot be read"),
+        ({"settings": "nothing.json"}, r"nothing\.json: cannot be read"),
         ({"settings": "old.keras"}, r"--config=old\.keras: is no config\.json"),
         ({"path": "text.pth"}, r"text\.pth: "),
         ({"path": "cut.t7"}, r"cut\.t7: "),

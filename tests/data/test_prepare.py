@@ -67,10 +67,10 @@ def folder(tmp_path_factory):
 
 
 SKIPPED = {
-    "broken.jpg": "is broken or incomplete (52 x 40 px by its header)",
-    "pipe.jpg": "is no regular file",
+    "broken.jpg": "is broken or incomplete",
+    "pipe.jpg": "is a pipe; expected an image file",
     "strip.png": "is a strip of 1 x 60 px; expected at most 50:1",
-    "text.png": "is no JPEG, PNG, BMP or WebP image",
+    "text.png": "is not an image that can be read",
 }
 DUPLICATES = {"some/where/same pixels.bmp": "a/large.png", "z copy.jpg": "some/small 3.jpg"}
 COPIED = {*(f"some/small {i}.jpg" for i in range(6)), "upright.jpg"}
@@ -195,8 +195,9 @@ def test_jpegs_with_much_beside_their_pixels_are_encoded_anew(tmp_path):
 
 def test_bounds_of_untrusted_files(tmp_path):
     with open(tmp_path / "long.jpg", "wb") as file:
-        file.truncate(2**30 + 1)  # takes no room
-    with pytest.raises(UserError, match="has 1073741825 bytes; expected at most 1073741824"):
+        file.write(b"\xff\xd8\xff")
+        file.truncate(2**32)  # takes no room
+    with pytest.raises(UserError, match="has 4294967296 bytes; expected an image file of at most"):
         entry.prepare(tmp_path / "long.jpg", b"x", Settings())
     smooth(0, 40, 40).save(tmp_path / "x.png")
     with pytest.raises(UserError, match="raise --max_megapixels"):
@@ -347,7 +348,7 @@ def test_folders_that_cannot_be_used(folder, done, tmp_path):
     with pytest.raises(UserError, match="photos: holds no photo; expected files that end in .jpg"):
         prepared(source, tmp_path / "shards")
     (source / "a.jpg").write_text("no image")
-    with pytest.raises(UserError, match="none of the 1 photos can be used, a.jpg for example is no JPEG, PNG"):
+    with pytest.raises(UserError, match="none of the 1 photos can be used, a.jpg for example is not an image"):
         prepared(source, tmp_path / "shards")
     assert not (tmp_path / "shards" / "index.json").exists()
     for output in (source, source / "shards", source / ".." / "photos" / "x"):

@@ -29,6 +29,26 @@ def test_interval_holds_the_truth_nineteen_times_of_twenty():
     assert 0.88 <= covered <= 0.99
 
 
+def test_interval_of_a_set_is_that_of_means_for_a_mean():
+    """Also of several figures at once, and where a draw may have none."""
+    values = np.random.default_rng(4).normal(5, 2, (80, 3))
+    low, high = bootstrap.set_interval(80, lambda weights: weights @ values / 80)
+    for i in range(3):
+        expected = mean_interval(values[:, i])
+        assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+    def of_the_first_twenty(weights):
+        count = weights[:, :20].sum(axis=1)
+        return np.where(count > 15, weights[:, :20] @ values[:20, 0] / np.maximum(count, 1), np.nan)
+
+    low, high = bootstrap.set_interval(80, of_the_first_twenty)
+    assert low < values[:20, 0].mean() < high
+
+
+def test_a_set_of_one_has_no_interval():
+    assert np.isnan(bootstrap.set_interval(1, lambda weights: weights.sum(axis=1))).all()
+
+
 def test_the_same_from_call_to_call_and_whatever_was_drawn_before():
     values = np.random.default_rng(2).random(50)
     first = mean_interval(values)

@@ -265,15 +265,24 @@ def test_best_and_worst_cases_have_badges_and_a_filter(written, tmp_path):
 def test_perceptual_figures_lead_where_they_were_measured(tmp_path):
     """With seven metrics of each photo, and others of the set."""
     rows = [{**row(image, "net"), "perceptual": 4.25} for image in AREAS]
-    summary = {"net": {"perceptual": mean(4.25), "kid": mean(-1e-9), "grid4": mean(2.5, 1), **summary_of()}}
-    summary["other"] = {"perceptual": mean(4.5), "kid": mean(-3.0), "grid4": mean(0.5), **summary_of()}
+    summary = {
+        "net": {"perceptual": mean(4.25), "kid": mean(-1e-9), "grid4": mean(2.5, 1), "grid8": mean(1.0), **summary_of()}
+    }
+    summary["other"] = {
+        "perceptual": mean(4.5),
+        "kid": mean(-3.0),
+        "grid4": mean(0.5),
+        "grid8": mean(1.0),
+        **summary_of(),
+    }
     page = Page(write(tmp_path / "r", [], rows, summary, extremes=EXTREMES | {"metric": "perceptual"}))
     header = list(METRICS[name].label for name in METRICS if name in summary["net"])
-    assert [text.rstrip(" ↓↑") for text in page.table()["method"]] == [*header, "photos"]
+    assert [text.rstrip("\xa0↓↑") for text in page.table()["method"]] == [*header, "photos"]
     assert page.table()["net"][:2] == ["4.250", "0.0"]
     with open(tmp_path / "r" / "metrics.csv", encoding="utf-8") as file:
         assert file.readline().startswith("image,method,perceptual,l1,")
-    assert page.texts("dt") == header[:-1] and page.texts("dd")[1] == METRICS["kid"].rewards
+    assert page.texts("dt")[:3] == header[:3] and page.texts("dd")[1] == METRICS["kid"].rewards
+    assert page.texts("dt")[6:] == ["grid 4 px, grid 8 px", "PSNR, dB", "SSIM"]
     options = [a for tag, a, _ in page.elements if "data-goal" in a]
     assert options[0] == {"value": "perceptual", "data-goal": "low", "selected": None} and len(options) == 7
     assert "Best cases of net by perceptual distance" in page.texts("h2")

@@ -14,15 +14,30 @@ def rectangles(shape, *boxes):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "known", "opaque_enough"), [(np.uint8, 127, 128), (np.uint16, 32767, 32768), (np.float32, 0.49, 0.5)]
+    ("dtype", "below", "half", "opaque"),
+    [(np.uint8, 127, 128, 255), (np.uint16, 32767, 32768, 65535), (np.float32, 0.49, 0.5, 1)],
 )
-def test_alpha_below_half_is_the_hole(dtype, known, opaque_enough):
-    image = np.zeros((2, 3, 4), dtype)
-    image[..., 3] = opaque_enough
-    image[1, 2, 3] = known
-    assert np.argwhere(holes.from_alpha(image)).tolist() == [[1, 2]]
+def test_alpha_below_half_is_the_hole_with_its_soft_rim(dtype, below, half, opaque):
+    image = np.zeros((4, 6, 4), dtype)
+    image[..., 3] = opaque
+    image[1, 1, 3] = below
+    image[2, 2, 3] = half  # touches it at a corner
+    image[3, 3, 3] = half  # and this one touches that
+    image[0, 5, 3] = half  # soft, but apart from the hole
+    assert np.argwhere(holes.from_alpha(image)).tolist() == [[1, 1], [2, 2], [3, 3]]
+    image[1, 1, 3] = half
+    assert not holes.from_alpha(image).any()
     with pytest.raises(ValueError, match="image: has no alpha channel"):
         holes.from_alpha(image[..., :3])
+
+
+def test_colours_under_full_transparency_are_unknown():
+    image, hole = np.full((3, 3, 4), 255, np.uint8), rectangles((3, 3), (0, 0, 1, 1))
+    assert holes.unseen(image, hole) is hole and holes.unseen(image[..., :3], hole) is hole
+    image[1, 1, 3], image[2, 2, 3] = 0, 1
+    assert np.argwhere(holes.unseen(image, hole)).tolist() == [[0, 0], [1, 1]]
+    image[..., 3] = 0
+    assert holes.unseen(image, hole) is hole  # nothing is left to complete from
 
 
 def test_resize_loses_nothing_when_it_shrinks():

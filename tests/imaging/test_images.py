@@ -1,5 +1,6 @@
 """images: files of every kind against Pillow, which reads and writes them independently of OpenCV."""
 
+import dataclasses
 import struct
 import tracemalloc
 import zlib
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import images
-from glcic_tf.imaging.image_headers import Metadata
+from glcic_tf.imaging.image_metadata import Metadata
 
 HEIGHT, WIDTH = 19, 33
 
@@ -204,7 +205,7 @@ def test_metadata_survives_upright(tmp_path, source, orientation):
     tags, place, icc, xmp = carried(path)
     assert tags[0x0112] == orientation and len(tags) == 3 and place and icc
     upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
-    image, metadata = images.read_image_and_metadata(path)
+    image, metadata = images.open_image(path)[:2]
     np.testing.assert_array_equal(image, upright)
     np.testing.assert_array_equal(images.read_image(path), upright)
     for suffix in (".jpg", ".jpeg", ".png", ".webp"):
@@ -213,23 +214,26 @@ def test_metadata_survives_upright(tmp_path, source, orientation):
         assert result == (tags | {0x0112: 1}, place, icc, xmp.replace(b'"%d"' % orientation, b'"1"')), suffix
         pixels = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"out{suffix}")))
         assert np.abs(pixels.astype(int) - upright).max() <= (9 if suffix in (".jpg", ".jpeg") else 0)
-        again = images.read_image_and_metadata(tmp_path / f"out{suffix}")[1]
-        assert again == metadata
+        again = images.open_image(tmp_path / f"out{suffix}").metadata
+        assert dataclasses.replace(again, chroma=metadata.chroma) == metadata
     images.write_image(tmp_path / "out.bmp", image, metadata=metadata)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.bmp")), upright)
 
 
-@pytest.mark.parametrize("suffix", images.PHOTO_SUFFIXES)
+@pytest.mark.parametrize("suffix", images.WRITTEN_SUFFIXES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channels, dtype):
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype, endpoint=True)
-    metadata = images.read_image_and_metadata(rich(tmp_path / "in.webp", Image.fromarray(smooth())))[1]
+    metadata = images.open_image(rich(tmp_path / "in.webp", Image.fromarray(smooth())))[1]
     images.write_image(tmp_path / f"without{suffix}", image)
     images.write_image(tmp_path / f"with{suffix}", image, metadata=metadata)
     result = images.read_image(tmp_path / f"with{suffix}")
     np.testing.assert_array_equal(result, images.read_image(tmp_path / f"without{suffix}"))
-    assert images.read_image_and_metadata(tmp_path / f"without{suffix}")[1] == Metadata()
+    assert (
+        dataclasses.replace(images.open_image(tmp_path / f"without{suffix}").metadata, chroma=None, dpi=None)
+        == Metadata()
+    )
     if suffix == ".png":
         np.testing.assert_array_equal(result, image)
 
@@ -237,7 +241,7 @@ def test_pixels_are_the_same_with_and_without_metadata(tmp_path, suffix, channel
 def test_long_profiles_survive(tmp_path):
     icc = profile(length=200_000)
     path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()), icc=icc)
-    image, metadata = images.read_image_and_metadata(path)
+    image, metadata = images.open_image(path)[:2]
     for suffix in (".jpg", ".png", ".webp"):
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         assert carried(tmp_path / f"out{suffix}")[2] == icc, suffix
@@ -248,7 +252,7 @@ def test_a_profile_of_other_colours_is_left_out(tmp_path):
     for mode, space, suffix, stays in [*cases, ("RGB", b"GRAY", ".jpg", False), ("RGB", b"RGB ", ".jpg", True)]:
         icc = profile(space)
         path = rich(tmp_path / "in.jpg", Image.fromarray(smooth()).convert(mode), icc=icc)
-        image, metadata = images.read_image_and_metadata(path)
+        image, metadata = images.open_image(path)[:2]
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         tags, _, result, xmp = carried(tmp_path / f"out{suffix}")
         assert result == (icc if stays else None), (mode, space, suffix)
@@ -265,7 +269,7 @@ def test_damaged_metadata_does_not_keep_a_photo_from_being_read(tmp_path, suffix
             blob[rng.integers(len(blob))] = rng.integers(256)
         settings = {"exif": bytes(bad[0]), "icc_profile": bytes(bad[1])}
         path = saved(tmp_path / f"in{suffix}", Image.fromarray(smooth()), **settings)
-        image, metadata = images.read_image_and_metadata(path)
+        image, metadata = images.open_image(path)[:2]
         assert image.size == smooth().size
         images.write_image(tmp_path / f"out{suffix}", image, metadata=metadata)
         np.testing.assert_array_equal(images.read_image(tmp_path / f"out{suffix}"), image)
@@ -365,6 +369,24 @@ def test_masks(tmp_path, kind):
     np.testing.assert_array_equal(mask, expected, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("colour", "found"),
+    [
+        (1, "no value above 1"),
+        ((255, 0, 0), "nothing brighter than 30 % grey"),
+        (100, "nothing brighter than 39 % grey"),
+    ],
+)
+def test_masks_that_are_white_nowhere_are_told(tmp_path, colour, found):
+    picture = Image.new("RGB" if isinstance(colour, tuple) else "L", (9, 5))
+    saved(tmp_path / "black.png", picture)
+    picture.paste(colour, (2, 1, 5, 4))
+    saved(tmp_path / "mask.png", picture)
+    with pytest.raises(UserError, match=f"mask.png: holds {found}.*; expected white in the hole \\(255\\)"):
+        images.read_mask(tmp_path / "mask.png")
+    assert not images.read_mask(tmp_path / "black.png").any()
+
+
 def bad_files(folder):
     whole = {}
     for suffix in (".jpg", ".png", ".bmp", ".webp"):
@@ -392,7 +414,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 def test_missing_file_and_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.png: cannot be read \(No such file"):
         images.read_photo(tmp_path / "nothing.png")
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is a folder; expected an image file"):
         images.read_image(tmp_path)
 
 
@@ -414,8 +436,7 @@ def test_random_damage_gives_an_image_or_one_error(tmp_path):
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
-    header = struct.pack(">II", 60000, 50000) + bytes([8, 2, 0, 0, 0])
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + bytes(4))
+    path.write_bytes(png(struct.pack(">II", 60000, 50000) + bytes([8, 2, 0, 0, 0]), b""))
     with pytest.raises(UserError, match="60000 x 50000 px, 3000 megapixels; at most 268 .* raise --max_megapixels"):
         images.read_photo(path)
     small = saved(tmp_path / "small.png", Image.fromarray(smooth()))
@@ -472,7 +493,7 @@ def test_views_are_written_and_left_as_they_are(tmp_path):
     for image in (deep[::-1, ::2], deep[..., :3], deep.swapaxes(0, 1)[..., ::-1], deep[..., 1], deep.view()):
         before = image.copy()
         image.flags.writeable = False
-        for suffix in images.PHOTO_SUFFIXES:
+        for suffix in images.WRITTEN_SUFFIXES:
             images.write_image(tmp_path / f"x{suffix}", image)
         np.testing.assert_array_equal(image, before)
         np.testing.assert_array_equal(images.read_image(tmp_path / "x.png").reshape(before.shape), before)
@@ -505,7 +526,7 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_too_large_for_the_format_keeps_the_old_file(tmp_path):
     path = tmp_path / "out.webp"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"webp cannot hold 16384 x 1 px; write a \.png"):
+    with pytest.raises(UserError, match=r"WebP cannot hold 16384 x 1 px; write a \.png"):
         images.write_image(path, np.zeros((1, 16384, 3), np.uint8))
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
@@ -517,14 +538,25 @@ def test_writing_something_else_is_a_mistake_of_the_caller(tmp_path, array):
 
 
 def test_find_photos(tmp_path):
-    for name in ("b.JPG", "a.jpeg", "sub/deeper/c.Png", "sub/d.bmp", "e.webp"):
+    photos = (
+        "b.JPG",
+        "a.jpeg",
+        "sub/deeper/c.Png",
+        "sub/d.bmp",
+        "e.webp",
+        "f.gif",
+        "g.HEIC",
+        "h.tif",
+        "i.avif",
+        "j.mpo",
+    )
+    left_out = (".hidden.jpg", "._a.jpeg", ".thumbnails/x.jpg", "@eaDir/b.JPG/x.jpg", "sub/__MACOSX/x.png")
+    for name in (*photos, *left_out, "notes.txt", "png", "raw.CR2", "sub/k.jxl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    for name in (".hidden.jpg", ".cache/x.jpg", "notes.txt", "f.gif", "png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in images.find_photos(str(tmp_path))]
-    assert names == ["a.jpeg", "b.JPG", "e.webp", "sub/d.bmp", "sub/deeper/c.Png"]
+    found = [[path.relative_to(tmp_path).as_posix() for path in paths] for paths in images.look_through(str(tmp_path))]
+    assert found == [sorted(photos), ["raw.CR2", "sub/k.jxl"], ["@eaDir", "sub/__MACOSX"]]
+    assert images.find_photos(tmp_path) == images.look_through(tmp_path).photos
 
 
 def test_folders_without_photos_are_refused(tmp_path):

@@ -202,7 +202,8 @@ def test_loop_counts_steps_averages_and_names_a_step_that_is_no_number(stages):
     def dataset(chosen):
         return tf.data.Dataset.from_tensor_slices({k: tf.stack([b[k] for b in chosen]) for k in chosen[0]})
 
-    loop = steps.make_loop(state, stage)
+    # Without its clock, which TensorFlow refuses to read once another test has asked for deterministic operations.
+    loop = steps.make_loop(state, stage, time_input=False)
     result = loop(iter(dataset(batches[:3])), tf.constant(3))
     assert int(state.step) == 3 and int(result["bad_step"]) == -1 and float(result["waited"]) >= 0
 
@@ -310,7 +311,7 @@ def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, 
         for name in ("completion", "discriminator") if phase != "completion" else ("completion",):
             pairs = (values(getattr(state, name)) for state in (ours, theirs))
             for (path, value), expected in zip(next(pairs).items(), next(pairs).values(), strict=True):
-                np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12, err_msg=f"{name} {path}")
+                np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11, err_msg=f"{name} {path}")
     finally:
         keras.config.set_floatx("float32")
 

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from glcic_tf.apps import demo
-from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name, suffix_of
+from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 
@@ -50,7 +50,7 @@ class Work:
         self.photos.drop(token)
         return None, None, gr.update(visible=True), gr.update(visible=False)
 
-    def complete_painted(self, token, layers, model, grow, blend, progress=gr.Progress()):  # noqa: B008 - Gradio looks for it
+    def complete_painted(self, token, layers, model, grow, postprocess, progress=gr.Progress()):  # noqa: B008 - Gradio looks for it
         """Complete what is painted."""
         progress(0, desc="Waiting for the model")
         grow = min(max(int(grow), 0), MAX_GROW_PX)
@@ -58,16 +58,11 @@ class Work:
             progress(0.1, desc="Completing")
             start = time.perf_counter()
             hole = photo.hole(read_painted(layers, photo.preview_shape))
-            thickness = photo.complete(completer, hole, grow, "poisson" if blend else "none")
+            done = photo.complete(completer, hole, grow, postprocess)
             seconds = time.perf_counter() - start
             progress(0.9, desc="Showing")
             status = f"Completed in {seconds:.1f} s. Go on painting, download it, or undo it."
-            largest = completer.trained_hole_px and completer.trained_hole_px[1]
-            if largest and thickness > largest:
-                status += (
-                    f" The hole is {thickness} px thick, but the network was trained on holes of at most {largest} px: "
-                    "it may be blurred."
-                )
+            status += "".join(f" {note[0].upper()}{note[1:]}" for note in done.notes)
             return self._shown(photo, status)
 
     def undo(self, token):
@@ -91,7 +86,7 @@ class Work:
     def take_mask(self, path, token):
         """Paint what is white in a file."""
         with self._using(token, path) as photo:
-            hole = images.read_mask(path, self._max_pixels)
+            hole = images.read_mask(path, self._max_pixels, isolated=True)
             status = "The mask is painted."
             if hole.shape != photo.pixels.shape[:2]:
                 sizes = [f"{width} x {height} px" for height, width in (hole.shape, photo.pixels.shape[:2])]
@@ -121,11 +116,12 @@ class Work:
         """Complete the hole of a photo; the result has the photo's size, format and metadata.
 
         Args:
-            image: JPEG, PNG, BMP or WebP file.
+            image: photo, in any format that `images.read_image` reads.
             mask: image file of the same size, white in the hole; without one, what is transparent is the hole.
             model: one of the server's models.
             mask_dilate: grow the hole by so many px.
-            postprocess: "poisson" blends the hole into its surroundings; or "none".
+            postprocess: "poisson" blends the hole into its surroundings; "texture" fills it with copies of the photo's
+                own pixels that the network guides; "auto" is one of the two, by the model and the hole; or "none".
             invert_mask: black is the hole, instead of white.
             resize_mask: bring a mask of another size to the photo's, instead of refusing it.
 
@@ -136,7 +132,7 @@ class Work:
             raise gr.Error("image: is missing; expected a photo.", print_exception=False)
         output = self._folder.new() / "result"
         with _told(image, mask, output), self.models.using(model) as completer:
-            output = output.with_name(result_name(Path(image).name, suffix_of(image)))
+            output = output.with_name(result_name(Path(image).name, images.suffix_like(image)))
             completer.complete_file(
                 image,
                 mask or holes.ALPHA,
@@ -146,6 +142,7 @@ class Work:
                 invert_mask=invert_mask,
                 resize_mask=resize_mask,
                 max_pixels=self._max_pixels,
+                isolated=True,
             )
         return str(output)
 

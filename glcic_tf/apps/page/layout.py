@@ -16,6 +16,12 @@ from glcic_tf.completion import postprocesses
 
 SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
 _HERE = Path(__file__).parent
+_FILLINGS = {
+    "Automatic": "auto",
+    "The photo's own texture": "texture",
+    "The network, blended": "poisson",
+    "The network alone": "none",
+}
 
 LOOK = {
     # Fonts of the reader's system: nothing to fetch.
@@ -109,7 +115,12 @@ def _lay_out(work, models):
                 grow = gr.Slider(
                     0, MAX_GROW_PX, 4, step=1, label="Grow what is painted, px", buttons=[], elem_id="grow"
                 )
-                blend = gr.Checkbox(True, label="Blend into the surroundings", elem_id="blend")
+                postprocess = gr.Dropdown(
+                    list(_FILLINGS.items()),
+                    value=postprocesses.DEFAULT,
+                    label="Fill with",
+                    elem_id="postprocess",
+                )
             with gr.Row(elem_id="mask"):
                 random = gr.Button("Random hole", size="sm", min_width=90, elem_id="random")
                 mask = gr.UploadButton(
@@ -134,7 +145,7 @@ def _lay_out(work, models):
     editor.clear(work.clear, [token], shown, **quick)
     undo.click(work.undo, [token], shown, **quick)
     heavy = {"concurrency_id": "complete", "concurrency_limit": len(models.names)}
-    complete.click(work.complete_painted, [token, editor, model, grow, blend], shown, **quick | heavy)
+    complete.click(work.complete_painted, [token, editor, model, grow, postprocess], shown, **quick | heavy)
     fetch = "() => document.querySelector('#link').click()"
     for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
         button.click(function, inputs, [link], **quick).success(None, js=fetch, api_visibility="private")

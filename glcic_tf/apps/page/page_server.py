@@ -7,7 +7,6 @@ requests are let through by a list of what the page and the documented endpoint 
 import asyncio
 import os
 import tempfile
-import warnings
 
 import uvicorn
 from starlette.responses import JSONResponse
@@ -60,14 +59,8 @@ def serve(models=(), host="127.0.0.1", port=7860, max_upload_mb=100, max_megapix
         if not listening.is_loopback(listener):
             cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page.")
         print(f"The page is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
-        try:
-            with warnings.catch_warnings():
-                from glcic_tf.completion.completer import HoleSizeWarning
-
-                warnings.simplefilter("ignore", HoleSizeWarning)  # the page says it in its own words
-                server(application).run(sockets=[listener])
-        except KeyboardInterrupt:  # that is how it ends
-            print("The page has ended.")
+        listening.serve(server(application), listener)
+        print("The page has ended.")
 
 
 def server(application):

@@ -11,7 +11,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.data import random_holes
 from glcic_tf.data.random_holes import HoleSpec
 from glcic_tf.imaging import holes, images
-from glcic_tf.imaging.image_headers import Metadata
+from glcic_tf.imaging.image_metadata import Metadata
 
 PREVIEW_PX = 1280  # longest side of what the browser shows
 # Pink, as photos seldom are. Mostly opaque, so that `images.read_mask` takes it for white, also where all is painted.
@@ -34,7 +34,7 @@ class Photo:
     Attributes:
         name: of the file.
         pixels: uint8 or uint16 [height, width, 1|3|4], as completed so far.
-        suffix: of the file's format, ".jpg" for example.
+        suffix: of the format to write, ".jpg" for example: the file's own if that is written, or the nearest.
         preview_shape: (height, width) in px.
         lock: to be held while anything here is used.
 
@@ -43,8 +43,8 @@ class Photo:
     """
 
     def __init__(self, path, max_pixels):
-        self.pixels, self._metadata = images.read_image_and_metadata(path, max_pixels)
-        self.name, self.suffix = Path(path).name, suffix_of(path)
+        self.pixels, self._metadata, self.suffix, *_ = images.open_image(path, max_pixels, isolated=True)
+        self.name = Path(path).name
         factor = min(1, PREVIEW_PX / max(self.pixels.shape[:2]))
         self.preview_shape = tuple(max(1, round(side * factor)) for side in self.pixels.shape[:2])
         self.lock = threading.Lock()
@@ -101,7 +101,7 @@ class Photo:
             mask_dilate, postprocess: of `Completer.complete`.
 
         Returns:
-            The hole's thickness in px, see `holes.thickness`.
+            Completion.
 
         Raises:
             UserError: nothing to complete or nothing known, or too little memory.
@@ -112,16 +112,16 @@ class Photo:
         if grown.all():
             raise UserError("The whole photo is painted over: leave something that it can be completed from.")
         try:
-            completed = completer.complete(self.pixels, grown, postprocess=postprocess)
+            done = completer.complete(self.pixels, grown, postprocess=postprocess)
         except MemoryError as error:
             raise UserError("There is too little memory for this hole: paint a smaller one.") from error
         # Packed: a photo of 24 megapixels would else be kept whole for every step back.
         self._history.append((np.packbits(hole), np.packbits(grown), self.pixels[grown]))
         while len(self._history) > _MAX_UNDO or self.nbytes > 2 * self.pixels.nbytes and len(self._history) > 1:
             del self._history[0]
-        self.pixels = completed
+        self.pixels = done.image
         self.set_hole(None)
-        return max(holes.thickness(grown, box) for box in holes.group_boxes(grown))
+        return done
 
     def undo(self):
         """Undo the last completion; its hole is painted again.
@@ -152,7 +152,7 @@ class Photo:
         if small.shape[2] == 4:
             opaque = small[..., 3:] / np.float32(255)
             small = np.rint(small[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
-        images.write_image(path, small, 90, Metadata(icc=self._metadata.icc))
+        images.write_image(path, small, 90, Metadata(icc=self._metadata.icc, chroma="4:2:0"))
 
     def write_painted(self, path):
         """Write what is painted as a layer of the preview: PNG in RGBA. Returns whether there is anything."""
@@ -178,16 +178,9 @@ def read_painted(layers, shape):
         raise UserError(f"There are {len(layers)} layers; expected at most {_MAX_LAYERS}.")
     painted = np.zeros(shape, bool)
     for path in layers:
-        mask = images.read_mask(path, 4 * PREVIEW_PX**2)
+        mask = images.read_mask(path, 4 * PREVIEW_PX**2, isolated=True)
         painted |= mask if mask.shape == tuple(shape) else holes.resize(mask, shape)
     return painted
-
-
-def suffix_of(path):
-    """Return the suffix of the format that an image file has by its content; the file is one that can be read."""
-    with Path(path).open("rb") as file:
-        start = file.read(4)
-    return {b"\x89PNG": ".png", b"RIFF": ".webp"}.get(start, ".bmp" if start[:2] == b"BM" else ".jpg")
 
 
 def result_name(name, suffix):

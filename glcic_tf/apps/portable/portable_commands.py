@@ -1,6 +1,6 @@
 """`glcic portable export`, `run` and `import`: their flags, and the calls that they make.
 
-`export` and `import` need what `glcic train` needs; `run` needs JAX, NumPy, OpenCV and absl-py.
+`export` and `import` need what `glcic train` needs; `run` needs JAX, NumPy, what reads photos, and absl-py.
 """
 
 import absl.logging

@@ -14,7 +14,7 @@ def define_prepare_flags():
     flags.DEFINE_list("methods", [], f"Other methods, some of {', '.join(baselines.METHODS)}.")
     text = f"Each model is shown with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
-    flags.DEFINE_string("preset", "places", f"Crop and hole: {', '.join(protocols.PRESETS)}.")
+    flags.DEFINE_enum("preset", "places", list(protocols.PRESETS), "Crop and hole.")
     flags.DEFINE_integer("items", None, "Pictures that count, half of them real. By default 60, or what photos allow.")
     flags.DEFINE_integer("practice", 4, "Pictures to practise on beforehand.", 0)
     flags.DEFINE_integer("seed", 0, "Decides which photos are shown, how, and in what orders.", 0)

@@ -62,10 +62,8 @@ def serve(folder, host="127.0.0.1", port=8000, display_ms=0):
     with listening.listen(host, port) as listener:
         print(f"The study is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
         config = uvicorn.Config(application, log_level="warning", ws="none", lifespan="off", server_header=False)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # that is how it ends
-            print("The study has ended; what was answered is kept.")
+        listening.serve(uvicorn.Server(config), listener)
+        print("The study has ended; what was answered is kept.")
 
 
 class _Server:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import stat
 import typing
 import zlib
 from pathlib import Path
@@ -18,7 +17,6 @@ from glcic_tf.data.prepare import tfrecords
 from glcic_tf.imaging import images
 
 DIGEST_BYTES = 16
-_MAX_FILE_BYTES = 2**30
 _MAX_EXTRA_BYTES = 2**16  # a JPEG is kept as it is with no more than its raw pixels and this
 
 
@@ -93,7 +91,6 @@ def prepare(path, name, settings):
     Raises:
         UserError: the file cannot be read or used.
     """
-    _check_file(path)
     photo = images.read_photo(path, settings.max_pixels)
     height, width = photo.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
@@ -119,18 +116,6 @@ def prepare(path, name, settings):
         digest=digest.digest(),
         copied=copied,
     )
-
-
-def _check_file(path):
-    """Devices and pipes could be read for ever."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file.") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path}: is no regular file; expected an image file.")
-    if found.st_size > _MAX_FILE_BYTES:
-        raise UserError(f"{path}: has {found.st_size} bytes; expected at most {_MAX_FILE_BYTES}; leave it out.")
 
 
 def _as_it_is(path, photo, keep_progressive):
