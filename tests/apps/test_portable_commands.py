@@ -100,7 +100,9 @@ def test_phases_one_after_the_other(bundle, photos, tmp_path, capsys):
         for later in PHASES[i + 1 :]:
             fails(
                 capsys,
-                f"--phase={later}: the run is in its {phase} phase" if i else f"--phase={later} needs a trained",
+                f"--phase={later}: the run in {tmp_path} is in its {phase} phase"
+                if i
+                else f"--phase={later} needs a trained",
                 bundle,
                 photos,
                 tmp_path,
