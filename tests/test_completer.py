@@ -352,7 +352,7 @@ def test_files_in_place_of_arrays(narrow, tmp_path):
         ({"scale": 0}, r"scale: expected 'auto' or a number in \(0, 1\], found 0"),
         ({"scale": 1.5}, "found 1.5"),
         ({"scale": "big"}, "found 'big'"),
-        ({"postprocess": "blur"}, "postprocess: expected one of none, poisson, found 'blur'"),
+        ({"postprocess": "blur"}, "postprocess: expected one of none, poisson, texture, auto, found 'blur'"),
         ({"mask_dilate": -1}, "mask_dilate: expected 0 px or more, found -1"),
     ],
 )
