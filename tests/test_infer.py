@@ -108,7 +108,8 @@ def test_from_the_command_line(model, loaded, tmp_path):
         ),
         (
             ["--image=a", "--output=c", "--postprocess=blur"],
-            "infer.py: flag --postprocess=blur: value should be one of <none|poisson|texture|auto>; see infer.py --help",
+            "infer.py: flag --postprocess=blur: value should be one of <none|poisson|texture|auto>; "
+            "see infer.py --help",
         ),
     ],
 )
