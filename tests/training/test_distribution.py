@@ -126,16 +126,17 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
 
 def small_completion_network(width, mean_pixel, synchronized, dtype):
     """A C with one layer of each kind that is normalised: how many there are makes no difference here."""
-    image, mask = (keras.Input((None, None, n), name=name, dtype=dtype) for name, n in (("image", 3), ("mask", 1)))
-    mean = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype=dtype, name="mean_pixel")
-    x = keras.layers.Add(dtype=dtype)([image * (1 - mask), mean(mask)])
+    full = keras.config.floatx()
+    image, mask = (keras.Input((None, None, n), name=name, dtype=full) for name, n in (("image", 3), ("mask", 1)))
+    mean = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype=full, name="mean_pixel")
+    x = keras.layers.Add(dtype=full)([image * (1 - mask), mean(mask)])
     for layer in (
         keras.layers.Conv2D(4, 4, strides=2, padding="same", dtype=dtype, name="conv1"),
         keras.layers.Conv2DTranspose(4, 4, strides=2, padding="same", dtype=dtype, name="deconv2"),
     ):
         norm = SyncBatchNormalization(synchronized=synchronized, dtype=dtype, name=f"bn_{layer.name}")
         x = keras.layers.Activation("relu", dtype=dtype)(norm(layer(x)))
-    x = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype=dtype, name="conv3")(x)
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype=full, name="conv3")(x)
     network = keras.Model({"image": image, "mask": mask}, x)
     mean.set_weights([np.reshape(mean_pixel, (1, 1, 1, 3))])
     return network
