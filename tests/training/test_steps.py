@@ -272,7 +272,9 @@ def accumulated_by_hand(state, stage, batch, count, known_weight):
         loss = sums[0] + known_weight * sums[1]
         if stage.phase == "joint":  # minimax: log(1 - D) is the cross-entropy of the label 0, with a minus
             fakes = tf.where(mask > 0, completed, images)
+            kept = state.discriminator.get_weights()  # D sees the fakes once, for its logits and its features
             loss -= stage.adversarial_weight * entropy(fakes, part["patch"], 0)
+            state.discriminator.set_weights(kept)
             loss += stage.feature_matching_weight * features_apart(images, fakes, part["patch"])
         return loss
 
