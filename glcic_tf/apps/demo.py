@@ -13,7 +13,6 @@ from absl import flags
 
 from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import postprocesses
 from glcic_tf.imaging import images, pictures
 
 SHORTER_SIDE_PX = 256  # of the photos, as the network saw them in training
@@ -81,7 +80,7 @@ def demo(output="demo", model=None):
     for name, photo in photos.items():
         hole = SAMPLES[name][1](photo.shape[:2])
         start = time.perf_counter()
-        completed = completer(photo, hole, postprocess=postprocesses.FOR_PEOPLE)
+        completed = completer(photo, hole)
         seconds = time.perf_counter() - start
         paths.append(output / f"{name}.png")
         images.write_image(paths[-1], pictures.comparison(photo, completed, hole))

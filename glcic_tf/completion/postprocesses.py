@@ -9,8 +9,7 @@ POSTPROCESSES = {
     "poisson": "blend the hole into its surroundings (the paper's)",
     "none": "the network alone",
 }
-DEFAULT = "none"  # of files and arrays
-FOR_PEOPLE = "auto"  # where somebody looks at the result: the page, the demo
+DEFAULT = "auto"
 
 
 def described():

@@ -82,7 +82,7 @@ def test_from_the_command_line(model, loaded, tmp_path):
     write(tmp_path / "photo.png", photo())
     write(tmp_path / "mask.png", hole())
     flags = ["--image", "photo.png", "--mask=mask.png", "--output", "new/deep/out.png", "--model", model]
-    done = run_script(*flags, cwd=tmp_path)
+    done = run_script(*flags, "--postprocess=none", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     result = images.read_image(tmp_path / "new" / "deep" / "out.png")
     np.testing.assert_array_equal(result[~hole()], photo()[~hole()])
@@ -274,7 +274,8 @@ def test_bfloat16_reaches_the_network(model, tmp_path):
     write(tmp_path / "mask.png", hole())
     results = []
     for dtype in ("float32", "bfloat16"):
-        infer(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / f"{dtype}.png", model, dtype=dtype)
+        output = tmp_path / f"{dtype}.png"
+        infer(tmp_path / "photo.png", tmp_path / "mask.png", output, model, dtype=dtype, postprocess="none")
         results.append(images.read_image(tmp_path / f"{dtype}.png"))
     assert not np.array_equal(*results)
     assert run_script("--image=a", "--output=b", "--dtype=float16", cwd=tmp_path).returncode == 2

@@ -117,7 +117,7 @@ def _lay_out(work, models):
                 )
                 postprocess = gr.Dropdown(
                     list(_FILLINGS.items()),
-                    value=postprocesses.FOR_PEOPLE,
+                    value=postprocesses.DEFAULT,
                     label="Fill with",
                     elem_id="postprocess",
                 )
