@@ -92,7 +92,9 @@ def serve_infer(case):
         photos, masks = (Path(case["root"], kind, part) for kind in ("photos", "masks"))
         output, begin = Path(case["root"], case["name"], part), time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = infer(photos, masks, output, case["model"], overwrite=True, dtype=case["dtype"])
+            failed = infer(
+                photos, masks, output, case["model"], overwrite=True, dtype=case["dtype"], postprocess="none"
+            )
         return {"seconds": time.perf_counter() - begin, "failed": failed}
 
     workers.serve({"run": run, "peak_mb": lambda: workers.memory_mb()[1]})

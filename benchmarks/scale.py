@@ -69,7 +69,9 @@ def run():
                 continue
             hole = hole_in(photo.shape[:2], side, name)
             masked = np.where(hole[..., None], 0, photo).astype(np.uint8)
-            results = [completer(masked, hole, scale=scale) for scale in (1, min(1, largest / side))]
+            results = [
+                completer(masked, hole, scale=scale, postprocess="none") for scale in (1, min(1, largest / side))
+            ]
             energy = gradient_energy(photo / 255, hole)
             found.append(
                 [

@@ -35,7 +35,10 @@ def run():
         photo = cv2.resize(photo[top : top + side, left : left + side], [_SIZE.value] * 2, interpolation=cv2.INTER_AREA)
         hole = scale.hole_in(photo.shape[:2], _HOLE.value, name)
         row = {"masked": pictures.masked(photo, hole)}
-        row |= {label: c(photo, hole, scale=1) for label, c in zip(_LABELS.value, completers, strict=True)}
+        row |= {
+            label: c(photo, hole, scale=1, postprocess="none")
+            for label, c in zip(_LABELS.value, completers, strict=True)
+        }
         row |= {"original": photo}
         rows.append(pictures.labelled({label: cv2.resize(p, [_SHOWN.value] * 2) for label, p in row.items()}))
     images.write_image(_OUTPUT.value, np.concatenate(rows))
