@@ -17,7 +17,7 @@ from glcic_tf.data.random_holes import HoleSpec, draw_hole
 from glcic_tf.evaluation.metrics import SSIM_WINDOW_PX
 from glcic_tf.imaging import holes, images
 
-KINDS = ("rectangle", "free_form", "files", "centre")
+KINDS = ("rectangle", "free_form", "thin", "files", "centre")
 _REPORT = ("metrics.json", "index.html")
 _SIDED = ("rectangle", "centre")  # kinds whose sides are drawn from [hole_min_px, hole_max_px]
 # A free-form hole is a blob of 5-50 % of the crop, or 1-8 strokes of a brush as wide as these shares of its side.
@@ -32,8 +32,8 @@ class Protocol:
     """What is cut from a photo, and its hole.
 
     Attributes:
-        kind: `rectangle`, at random; `centre`, a rectangle in the middle; `free_form`, a blob or strokes; `files`,
-            masks from a folder.
+        kind: `rectangle`, at random; `centre`, a rectangle in the middle; `free_form`, a blob or strokes; `thin`,
+            wires or writing, 3-8 px thick; `files`, masks from a folder.
         size: side of the square crop, px.
         hole_min_px, hole_max_px: bounds of the sides of `rectangle` and `centre`, both included; else not used.
         masks: folder of masks for `files`, white = hole; else None.
@@ -70,6 +70,7 @@ class Protocol:
             "rectangle": f"one rectangular hole of {sides} px",
             "centre": f"the central {sides} px missing",
             "free_form": "one free-form hole",
+            "thin": "wires or writing",
             "files": "holes from mask files",
         }[self.kind]
         return f"{self.size} x {self.size} px, {hole}"
@@ -259,6 +260,8 @@ def hole(protocol, stem):
             brush_max_px=_BRUSH[1] * size,
         )
         return draw_hole(rng, size, spec)[0][..., 0] == 1
+    if protocol.kind == "thin":
+        return draw_hole(rng, size, HoleSpec(kind="thin"))[0][..., 0] == 1
     if protocol.kind not in _SIDED:
         raise ValueError(f"Holes of the kind {protocol.kind!r} are not drawn.")
     height, width = rng.integers(protocol.hole_min_px, protocol.hole_max_px + 1, 2)

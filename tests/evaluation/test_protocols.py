@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,6 +148,16 @@ def test_free_form_holes_depend_on_the_name_alone():
     assert all(h.shape == (96, 96) and h.dtype == bool for h in holes)
     assert shares.min() > 0 and shares.max() < 0.9
     assert len(np.histogram(shares, [0, 0.1, 0.2, 0.3, 0.4, 0.5])[0].nonzero()[0]) == 5  # every size of hole
+
+
+def test_thin_holes_are_thin_and_depend_on_the_name_alone():
+    protocol = protocol_from(kind="thin", size=96)
+    drawn = [protocols.hole(protocol, f"photo{i}") for i in range(50)]
+    np.testing.assert_array_equal(drawn[7], protocols.hole(protocol, "photo7"))
+    assert len({h.tobytes() for h in drawn}) == 50
+    # Where strokes cross they are thicker; most of a hole lies within half a stroke of its rim.
+    depths = np.concatenate([cv2.distanceTransform(h.astype(np.uint8), cv2.DIST_L2, 5)[h] for h in drawn])
+    assert all(h.any() for h in drawn) and np.percentile(depths, 90) <= 5
 
 
 def test_masks_by_name_are_found_in_any_order_and_suffix(tmp_path):
