@@ -6,7 +6,8 @@ import time
 import absl.logging
 from absl import flags
 
-from glcic_tf.common import cli, config_file
+from glcic_tf.common import cli, config_file, ray_cluster
+from glcic_tf.common.errors import UsageError
 from glcic_tf.training.stages import PHASES
 
 _PAUSE_SECONDS = 2  # so that a worker whom the others refuse does not ask all the time
@@ -23,6 +24,8 @@ def define_train_flags():
         "strategy", "auto", ["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"], "Devices to train on."
     )
     flags.DEFINE_string("tpu", "", "Name or address of the TPU, with --strategy=tpu.")
+    ray_cluster.define_flags("worker")
+    flags.DEFINE_integer("cluster_workers", 0, "Workers on the cluster; 0: as many as it has room for.", 0)
 
 
 def run_train():
@@ -30,20 +33,32 @@ def run_train():
 
       glcic train --config places2 --data_dir photos/ --workdir run/
       glcic train --config compact --config.batch_size=8 --data_dir photos/ --workdir run/ --phase=completion
+      glcic train --config places2 --data_dir /net/photos/ --workdir /net/run/ --cluster=ray://head:10001
 
     A run that was stopped goes on when the same command is given again.
     """
     cli.log_to_stderr()
+    args = flags.FLAGS
+    if args.cluster:
+        return _on_cluster(args)
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes every checkpoint's internals there
-    if flags.FLAGS.strategy == "multi_worker":  # TensorFlow tells at length of a lost worker, from C++
+    if args.strategy == "multi_worker":  # TensorFlow tells at length of a lost worker, from C++
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with cli.quiet_start():  # from here on it takes seconds
         from glcic_tf.training import cluster, loop
 
-    args = flags.FLAGS
     try:
         loop.train(args.config, args.data_dir, args.workdir, args.phase, args.strategy, args.val_dir, args.tpu)
     except cluster.WorkerLost as error:
         cli.say(f"{error}; starting over from the newest checkpoint, once all workers are there")
         time.sleep(_PAUSE_SECONDS)
         cluster.start_over()
+
+
+def _on_cluster(args):
+    if args.strategy != "auto" or args.tpu:
+        raise UsageError("--cluster, --strategy, --tpu: give one of them; a cluster's workers train by multi_worker.")
+    from glcic_tf.training import ray_training
+
+    needs = args.cluster, args.cluster_workers, args.cluster_cpus, args.cluster_gpus
+    ray_training.train(*needs, args.config, args.data_dir, args.workdir, args.phase, args.val_dir)

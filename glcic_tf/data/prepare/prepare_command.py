@@ -4,6 +4,7 @@ import re
 
 from absl import flags
 
+from glcic_tf.common import ray_cluster
 from glcic_tf.common.errors import UsageError
 from glcic_tf.imaging import images
 
@@ -28,6 +29,8 @@ def define_prepare_flags():
     flags.DEFINE_bool("keep_progressive", False, "Keep small progressive JPEGs as they are: equal, slower to decode.")
     flags.DEFINE_float("shard_mb", 256.0, "Longest that a shard may be, MB.", 0.001, 100_000)
     flags.DEFINE(_PartParser(), "part", None, "i/n: do part i of n, on one of n machines. By default 1/1.")
+    flags.DEFINE_integer("parts", 0, "Parts that --cluster makes; 0: four for each task at once.", 0, 9999)
+    ray_cluster.define_flags("part")
     flags.DEFINE_integer("processes", 0, "Processes that decode; 0: one for each core.", 0)
     flags.DEFINE_integer("max_megapixels", images.MAX_PIXELS // 10**6, "Skip photos that are larger.", 1)
     flags.DEFINE_bool("merge", False, "Write the index of parts that other machines made; needs no --input.")
@@ -39,6 +42,7 @@ def run_prepare():
 
       glcic prepare --input photos/ --output shards/
       glcic prepare --input photos/ --output shards/ --part=2/8
+      glcic prepare --input photos/ --output shards/ --cluster=ray://head:10001
       glcic prepare --output shards/ --merge
       glcic prepare --output shards/ --verify
 
@@ -47,6 +51,8 @@ def run_prepare():
     from glcic_tf.data.prepare import entry, merge, prepare_folder
 
     args = flags.FLAGS
+    if args.part and args.cluster:
+        raise UsageError("--part, --cluster: give one of them; a cluster makes all parts.")
     if args.merge and args.verify:
         raise UsageError("--merge and --verify: give one of them.")
     if args.verify:
@@ -57,11 +63,21 @@ def run_prepare():
         raise UsageError("--input: is missing; name the folder of photos.")
     else:
         settings = entry.Settings(args.short_side, args.quality, args.keep_progressive, args.max_megapixels * 10**6)
-        part = args.part or (1, 1)
-        done = prepare_folder.prepare(args.input, args.output, settings, args.shard_mb, part, args.processes)
+        given = (args.input, args.output, settings, args.shard_mb)
+        if args.cluster:
+            done = _on_cluster(given)
+        else:
+            done = prepare_folder.prepare(*given, args.part or (1, 1), args.processes)
     if done:
         size = sum(shard["bytes"] for shard in done["shards"])
         print(
             f"{args.output}: {done['photos']} photos in {len(done['shards'])} shards of {size / 1e6:.1f} MB; left out: "
             f"{done['skipped']} that cannot be used, {done['duplicates']} duplicates"
         )
+
+
+def _on_cluster(given):
+    from glcic_tf.data.prepare import prepare_cluster
+
+    with ray_cluster.from_flags() as cluster:
+        return prepare_cluster.prepare(cluster, *given, flags.FLAGS.parts, flags.FLAGS.processes)

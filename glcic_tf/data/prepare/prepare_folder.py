@@ -43,8 +43,30 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
     Raises:
         UserError: the folders cannot be used, `output` holds something else, or no photo can be used.
     """
+    number, of = part
+    settings = prepare_part(folder, output, photo_settings, shard_mb, part, processes)
+    left = merge.unfinished(output, settings)
+    if left:
+        shown = ", ".join(map(str, left[:20])) + (", ..." if len(left) > 20 else "")
+        print(f"part {number} of {of} is done; not done yet: {shown}. Whichever is the last writes the index.")
+        return None
+    return merge.merge(output)
+
+
+def prepare_part(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), processes=0):
+    """Write one part, without the index; all as for `prepare`. Returns the dict of settings that parts share."""
     photo_settings = photo_settings or Settings()
     number, of = part
+    settings, names = begin(folder, output, photo_settings, shard_mb, of)
+    first, end = merge.bounds(len(names), number, of)
+    with parts.locked(output, number):
+        work = _Work(folder, photo_settings, processes or os.cpu_count())
+        _prepare_part(work, output, names, number, first, end, settings)
+    return settings
+
+
+def begin(folder, output, photo_settings, shard_mb, of):
+    """Check the folders and write down what the shards are made with: dict of settings, list of the photos' names."""
     _check_folders(folder, output)
     names = sources.photo_names(folder)
     settings = {
@@ -57,16 +79,13 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
     }
     _check_settings(output, settings)
     parts.write_settings(output, settings)
-    begin, end = merge.bounds(len(names), number, of)
-    with parts.locked(output, number):
-        work = _Work(folder, photo_settings, processes or os.cpu_count())
-        _prepare_part(work, output, names, number, begin, end, settings)
-    left = merge.unfinished(output, settings)
-    if left:
-        shown = ", ".join(map(str, left[:20])) + (", ..." if len(left) > 20 else "")
-        print(f"part {number} of {of} is done; not done yet: {shown}. Whichever is the last writes the index.")
-        return None
-    return merge.merge(output)
+    return settings, names
+
+
+def parts_begun(output):
+    """How many parts a folder of shards was begun with; None for a new one."""
+    settings = parts.read_settings(output)
+    return settings and settings["parts"]
 
 
 def _check_folders(folder, output):

@@ -1,0 +1,121 @@
+"""Two real nodes of one processor each, of which one is lost: every result is there, and is that of one machine."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+from ray.cluster_utils import Cluster as Nodes
+
+from glcic_tf.common import ray_cluster
+from glcic_tf.common.errors import UserError
+from glcic_tf.data.prepare import prepare_cluster, prepare_folder
+
+_SHARD_MB = 0.02
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes import the package, and not its tests
+
+
+@pytest.fixture
+def nodes():
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.second = nodes.add_node(num_cpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes):
+    with ray_cluster.connected(nodes.address) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(24):
+        small = np.random.default_rng(i).integers(0, 256, (3, 4, 3), np.uint8)
+        Image.fromarray(small).resize((60, 50), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.jpg")
+    (folder / "broken.jpg").write_bytes((folder / "00.jpg").read_bytes()[:300])
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+
+
+def test_shards_are_those_of_one_machine_though_a_node_is_lost(nodes, cluster, photos, tmp_path):
+    for part in range(1, 7):
+        prepare_folder.prepare(photos, tmp_path / "one", None, _SHARD_MB, (part, 6), processes=1)
+    losing = lose_once_a_part_is_done(nodes, tmp_path / "many")
+    done = prepare_cluster.prepare(cluster, photos, tmp_path / "many", None, _SHARD_MB, count=6)
+    losing.join()
+    assert done["photos"] == 24 and done["skipped"] == 1
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def lose_once_a_part_is_done(nodes, output):
+    def lose():
+        while not list(Path(output).rglob("*.finished")):
+            time.sleep(0.02)
+        nodes.remove_node(nodes.second, allow_graceful=False)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    return thread
+
+
+class Doubler:
+    """Counts what it has done in a file; fails at 13."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __call__(self, number):
+        time.sleep(self.seconds)
+        if number == 13:
+            raise UserError("13: brings bad luck.")
+        return 2 * number, ray.get_runtime_context().get_node_id()
+
+
+def test_a_job_whose_worker_is_lost_is_done_by_another(nodes, cluster):
+    results = {}
+    for number, result, error in cluster.workers(Doubler, (0.1,), range(20)):
+        results[number] = result or error
+        if len(results) == 6:
+            nodes.remove_node(nodes.second, allow_graceful=False)
+    assert results.pop(13) == "13: brings bad luck."
+    assert {number: double for number, (double, _) in results.items()} == {n: 2 * n for n in range(20) if n != 13}
+    assert len({node for _, node in results.values()}) == 2
+
+
+def failing(number):
+    raise UserError(f"{number}: cannot be done.")
+
+
+def test_what_cannot_be_done_is_said_in_a_line(cluster):
+    with pytest.raises(UserError, match="7: cannot be done"):
+        list(cluster.tasks(failing, [(7,)]))
+
+    class Useless:
+        def __init__(self):
+            raise UserError("model.keras: there is no such file.")
+
+    with pytest.raises(UserError, match="model.keras: there is no such file"):
+        list(cluster.workers(Useless, (), [1]))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"address": "ray://127.0.0.1:1"}, "--cluster=ray://127.0.0.1:1: no Ray cluster answers there"),
+        ({"address": "somewhere"}, "--cluster=somewhere: .* expected local, or ray://HOST:PORT"),
+        ({"address": "local", "cpus": 10_000}, "--cluster_cpus=10000, --cluster_gpus=0: the cluster has"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used(given, message):
+    with pytest.raises(UserError, match=message), ray_cluster.connected(**given):
+        pass
