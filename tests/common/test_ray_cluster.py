@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_said_in_a_line(cluster):
     ("given", "message"),
     [
         ({"address": "ray://127.0.0.1:1"}, "--cluster=ray://127.0.0.1:1: no Ray cluster answers there"),
-        ({"address": "somewhere"}, "--cluster=somewhere: .* expected local, or ray://HOST:PORT"),
+        ({"address": "somewhere"}, "--cluster=somewhere: .*expected local, or ray://HOST:PORT"),
         ({"address": "local", "cpus": 10_000}, "--cluster_cpus=10000, --cluster_gpus=0: the cluster has"),
     ],
 )
