@@ -183,9 +183,35 @@ def for_each(jobs, work, unit="photo", threads=1):
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    done, seconds = len(jobs) - failed, time.perf_counter() - start
-    print(f"{done} of {len(jobs)} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
+    _print_counts(len(jobs), failed, unit, start)
     return failed
+
+
+def report_each(results, count, unit="photo"):
+    """Report on jobs that others do as `for_each` does.
+
+    Args:
+        results: iterator of (lines to say, error or None), whichever is done first.
+        count: how many there will be.
+        unit: as for `for_each`.
+
+    Returns:
+        Number of jobs that failed.
+    """
+    from tqdm import tqdm
+
+    failed, start = 0, time.perf_counter()
+    for lines, error in tqdm(results, total=count, unit=unit, disable=None, leave=False):
+        failed += error is not None
+        for line in [*lines, *([error] if error else [])]:
+            say(line)
+    _print_counts(count, failed, unit, start)
+    return failed
+
+
+def _print_counts(count, failed, unit, start):
+    seconds = time.perf_counter() - start
+    print(f"{count - failed} of {count} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from glcic_tf.common import cli
+from glcic_tf.common import cli, ray_cluster
 from glcic_tf.completion import postprocesses
 from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
@@ -50,6 +50,7 @@ def define_complete_flags():
     flags.DEFINE_float(
         "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0
     )
+    ray_cluster.define_flags("copy of the network")
 
 
 def run_complete():
@@ -58,25 +59,22 @@ def run_complete():
       glcic complete --image photo.jpg --mask mask.png --output out.png
       glcic complete --image photos/ --mask masks/ --output done/
       glcic complete --image cut_out.png --output out.png
+      glcic complete --image /net/photos/ --mask /net/masks/ --output /net/done/ --cluster=ray://head:10001
 
     In the mask, white is the hole; without one, the hole is where the photo is transparent. With folders, a photo takes
     the mask at the same place with the same name up to the suffix, or else the mask of that name right in the folder of
     masks; one mask file serves all photos. Outputs keep the photos' names and subfolders.
     """
     args = flags.FLAGS
-    failed = infer(
-        args.image,
-        args.mask,
-        args.output,
-        args.model,
-        args.overwrite,
-        args.dtype,
-        scale=args.scale,
-        postprocess=args.postprocess,
-        invert_mask=args.invert_mask,
-        resize_mask=args.resize_mask,
-        mask_dilate=args.mask_dilate,
-        max_pixels=round(args.max_megapixels * 1e6),
-        jpeg_quality=args.jpeg_quality,
-    )
-    return 1 if failed else 0
+    options = {
+        "scale": args.scale,
+        "postprocess": args.postprocess,
+        "invert_mask": args.invert_mask,
+        "resize_mask": args.resize_mask,
+        "mask_dilate": args.mask_dilate,
+        "max_pixels": round(args.max_megapixels * 1e6),
+        "jpeg_quality": args.jpeg_quality,
+    }
+    with ray_cluster.from_flags() as cluster:
+        given = (args.image, args.mask, args.output, args.model, args.overwrite, args.dtype, cluster)
+        return 1 if infer(*given, **options) else 0

@@ -14,7 +14,7 @@ UNREAD = "unread"  # in place of a mask: an image of a format that is not read
 SUFFIXES = ", ".join(images.PHOTO_SUFFIXES)
 
 
-def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **options):
+def infer(image, mask, output, model=None, overwrite=False, dtype="float32", cluster=None, **options):
     """Complete one photo or a folder of photos.
 
     Args:
@@ -26,6 +26,7 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
         model: `.keras` model file, by default the one of the package.
         overwrite: replace outputs that exist; without it each counts as a failure.
         dtype: of `Completer.load`.
+        cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
         **options: the others of `Completer.complete_file`.
 
     Returns:
@@ -47,24 +48,52 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **o
 
     if folder:
         files.make_folder(output)  # before hours of work, not after
-    with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completion.completer import Completer
-
-        completer = Completer.load(model, dtype)
-
-    def work(job):
-        photo, mask, path = job
-        if mask is UNREAD:
-            raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
-        if mask is None:
-            raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
-        for note in completer.complete_file(photo, mask, path, overwrite=overwrite, **options).notes:
-            cli.say(f"{photo}: {note}")
-
+    given = (model, dtype, overwrite, options)
+    if folder and cluster is not None:
+        return cli.report_each(_done_by(cluster, given, jobs), len(jobs))
+    work = _Completing(*given)
     if folder:
         return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
     work(jobs[0])
     return 0
+
+
+class _Completing:
+    """Completes the photo of a job; made once in each process that does."""
+
+    def __init__(self, model, dtype, overwrite, options):
+        with cli.quiet_start():  # from here on it takes seconds
+            from glcic_tf.completion.completer import Completer
+
+            self._completer = Completer.load(model, dtype)
+        self._options = {"overwrite": overwrite, **options}
+
+    def __call__(self, job):
+        for line in self.notes(job):
+            cli.say(line)
+
+    def notes(self, job):
+        """Complete a photo; what is to be said of it, in lines."""
+        photo, mask, path = job
+        if mask == UNREAD:
+            raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
+        if mask is None:
+            raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
+        done = self._completer.complete_file(photo, mask, path, **self._options)
+        return [f"{photo}: {note}" for note in done.notes]
+
+
+class _CompletingQuietly(_Completing):
+    """The same on another machine, which returns the lines."""
+
+    def __call__(self, job):
+        return self.notes(job)
+
+
+def _done_by(cluster, given, jobs):
+    """Yield lines about each photo that a cluster has completed, and its error or None."""
+    for _, lines, error in cluster.workers(_CompletingQuietly, given, jobs):
+        yield lines or [], error
 
 
 def _single_job(image, mask, output):

@@ -43,6 +43,7 @@ def evaluate(
     lpips_weights=None,
     fid_weights=None,
     overwrite=False,
+    cluster=None,
 ):
     """Measure every method on every photo and write a report.
 
@@ -59,6 +60,8 @@ def evaluate(
         limit: measure so many of the photos, evenly spread; None: all.
         lpips_weights, fid_weights: measure LPIPS or FID too, see `appearance.load_networks`; None: do not.
         overwrite: replace a report that is there.
+        cluster: `ray_cluster.Cluster` whose workers complete and measure, with the same files on all nodes; None: this
+            machine.
 
     Returns:
         {method: {metric: bootstrap.Mean}}, models first.
@@ -78,7 +81,10 @@ def evaluate(
             looks, missing = appearance.load_networks(lpips_weights, fid_weights)
         measurements = Measurements(looks)
         workers = workers or os.cpu_count()
-        _measure_all(measurements, jobs, networks, methods, workers, kept)
+        if cluster is None:
+            _measure_all(measurements, jobs, networks, methods, workers, kept)
+        else:
+            _measure_by(cluster, measurements, jobs, (models, postprocess, scale, methods), kept)
         names = [*networks, *methods]
         rows, problems = measurements.rows(names), measurements.problems()
         if not rows:
@@ -87,7 +93,7 @@ def evaluate(
             cli.say(line)
         means = {name: measurements.means(name) for name in names}
         notes = [*measurements.notes(protocol.size), *missing, *notes]
-        notes += _circumstances(networks, methods, scale, workers)
+        notes += _circumstances(networks, methods, scale, workers, cluster)
         pictures, extremes = measurements.gallery(names[0], gallery)
         report.write(
             temporary,
@@ -121,16 +127,21 @@ def _nothing_measured(folder, protocol, jobs, measurements, problems):
     )
 
 
-def _circumstances(networks, methods, scale, workers):
+def _circumstances(networks, methods, scale, workers, cluster):
     """What else decides about the figures and the times."""
     notes = [f"Models complete with --scale={scale} (SavedModels: 1)."] if networks and scale != 1 else []
+    if cluster is not None:
+        return [*notes, f"Times: on a cluster, up to {cluster.slots()} photos at once.", _versions()]
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     alone = ["models one photo after the other"] if networks else []
     shared = [f"other methods in {workers} processes at once"] if methods else []
     notes.append(f"Times: {machine}; {', '.join(alone + shared)}.")
+    return [*notes, _versions()]
+
+
+def _versions():
     installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
-    notes.append(", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS if name in installed) + ".")
-    return notes
+    return ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS if name in installed) + "."
 
 
 def _measure_all(measurements, jobs, networks, methods, workers, kept):
@@ -151,6 +162,35 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept):
                 except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
                     measurements.add_failure(job.path, f"{method} failed: its process ended with {error.exitcode}")
                 bar.update()
+
+
+class _Measuring:
+    """Measures all methods on the photo of a job, on another machine."""
+
+    def __init__(self, models, postprocess, scale, methods):
+        networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
+        self._methods = networks | {name: baselines.METHODS[name] for name in methods}
+
+    def __call__(self, job):
+        number, job, kept = job
+        return measure(job, self._methods, kept)
+
+
+def _measure_by(cluster, measurements, jobs, given, kept):
+    """Measure on a cluster; photos are added in their order, so that figures are those of one machine."""
+    numbered = [(number, job, job.name in kept) for number, job in enumerate(jobs)]
+    ready, next_one = {}, 0
+    with tqdm(total=len(jobs), unit="photo", disable=None, leave=False) as bar:
+        for (number, job, _), measured, error in cluster.workers(_Measuring, given, numbered):
+            if error:
+                measurements.add_failure(job.path, error)
+            ready[number] = job, measured, error
+            while next_one in ready:
+                job, measured, error = ready.pop(next_one)
+                if not error:
+                    measurements.add(job.name, measured)
+                next_one += 1
+            bar.update()
 
 
 def _scheduled(pool, tasks, kept, ahead):

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from glcic_tf.common import cli
+from glcic_tf.common import cli, ray_cluster
 from glcic_tf.completion import postprocesses
 from glcic_tf.evaluation import baselines, metrics, protocols
 
@@ -30,6 +30,7 @@ def define_evaluate_flags():
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
     flags.DEFINE_string("fid_weights", None, "Measure FID with this file of these weights (.h5).")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
+    ray_cluster.define_flags("copy of the networks")
     flags.register_validator("postprocess", postprocesses.are_known, postprocesses.EXPECTED)
 
 
@@ -39,14 +40,25 @@ def run_evaluate():
       glcic evaluate --images photos/ --output report/
       glcic evaluate --images photos/ --models run/a.keras,run/b.keras --methods=telea,shift_map --output report/
       glcic evaluate --images photos/ --masks masks/ --holes=files --output report/
+      glcic evaluate --images /net/photos/ --output report/ --cluster=ray://head:10001
 
     The report is a page (index.html) with tables, plots and a gallery, metrics.json and metrics.csv.
     """
-    from glcic_tf.evaluation.evaluate import evaluate
-
     args = flags.FLAGS
     protocol = protocols.protocol_from(args.preset, args.holes, args.size, args.hole_min, args.hole_max, args.masks)
-    means = evaluate(
+    with ray_cluster.from_flags() as cluster:
+        means = _evaluate(args, protocol, cluster)
+    columns = [name for name in metrics.METRICS if any(name in values for values in means.values())]
+    print(f"{'method':<24}" + "".join(f"{name:>11}" for name in columns) + f"{'photos':>8}")
+    for method, values in means.items():
+        figures = [f"{values[name].mean:>11.3f}" if name in values else f"{'-':>11}" for name in columns]
+        print(f"{method:<24}" + "".join(figures) + f"{values['l1'].n:>8}")
+
+
+def _evaluate(args, protocol, cluster):
+    from glcic_tf.evaluation.evaluate import evaluate
+
+    return evaluate(
         args.images,
         args.output,
         protocol,
@@ -60,9 +72,5 @@ def run_evaluate():
         lpips_weights=args.vgg_weights or ("cache" if args.lpips else None),
         fid_weights=args.fid_weights or ("imagenet" if args.fid else None),
         overwrite=args.overwrite,
+        cluster=cluster,
     )
-    columns = [name for name in metrics.METRICS if any(name in values for values in means.values())]
-    print(f"{'method':<24}" + "".join(f"{name:>11}" for name in columns) + f"{'photos':>8}")
-    for method, values in means.items():
-        figures = [f"{values[name].mean:>11.3f}" if name in values else f"{'-':>11}" for name in columns]
-        print(f"{method:<24}" + "".join(figures) + f"{values['l1'].n:>8}")

@@ -13,7 +13,12 @@ from ray.cluster_utils import Cluster as Nodes
 
 from glcic_tf.common import ray_cluster
 from glcic_tf.common.errors import UserError
+from glcic_tf.completion.folder import infer
 from glcic_tf.data.prepare import prepare_cluster, prepare_folder
+from glcic_tf.evaluation.evaluate import evaluate
+from glcic_tf.evaluation.protocols import protocol_from
+from glcic_tf.networks import model_file
+from glcic_tf.networks.completion import completion_network
 
 _SHARD_MB = 0.02
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes import the package, and not its tests
@@ -90,6 +95,25 @@ def test_a_job_whose_worker_is_lost_is_done_by_another(nodes, cluster):
     assert results.pop(13) == "13: brings bad luck."
     assert {number: double for number, (double, _) in results.items()} == {n: 2 * n for n in range(20) if n != 13}
     assert len({node for _, node in results.values()}) == 2
+
+
+def test_a_folder_is_completed_and_measured_as_on_one_machine(cluster, photos, tmp_path):
+    model = tmp_path / "model.keras"
+    model_file.save(completion_network(1 / 32), model)
+    hole = np.zeros((50, 60), np.uint8)
+    hole[20:30, 20:40] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    for name, given in (("one", {}), ("many", {"cluster": cluster})):
+        failed = infer(photos, tmp_path / "mask.png", tmp_path / name, model, **given)
+        assert failed == 1  # the broken one
+    assert len(contents(tmp_path / "one")) == 24 and contents(tmp_path / "many") == contents(tmp_path / "one")
+    protocol = protocol_from(size=48, hole_min=12, hole_max=20)
+    one, many = (
+        evaluate(photos, tmp_path / name, protocol, [model], ["telea"], ("none", "auto"), gallery=0, **given)
+        for name, given in (("report", {}), ("report of many", {"cluster": cluster}))
+    )
+    for method, figures in one.items():
+        assert {**figures, "seconds": None} == {**many[method], "seconds": None}
 
 
 def failing(number):
