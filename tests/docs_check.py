@@ -1,11 +1,11 @@
-"""Run the code blocks of the documents as they are printed: `make docs-check`, or this file with some pages as arguments.
+"""Run the code blocks of the documents as they are printed: `make docs-check`, or this file with pages as arguments.
 
-The blocks of one page run in order, in one new folder. A block without a language is shell commands (bash, from which
-any failing command ends the block); ```python is a script of its own. What is printed is not changed. What is around it is:
+The blocks of one page run in order, in one new folder. A block without a language is shell commands (in bash; one that
+fails ends the block); one in python is a script of its own. Nothing that is printed is changed. What is around it is:
 
 - `glcic` is the command of this working tree;
 - the folder holds small files under the names that the documents use, as `stand_ins` lists them;
-- the configs that ship, `default` and `tiny` apart, train four steps at 16 px, whatever their names promise.
+- the configs that ship train four steps at 16 px, whatever their names promise; `default` and `tiny` are themselves.
 
 A block that cannot run here has a comment on the line before it, with the reason: <!-- not run: it needs a TPU -->
 """
@@ -67,7 +67,7 @@ def blocks(page, text):
     Raises:
         ValueError: a block has no end or a language that cannot be run, or a marker has no block.
     """
-    found, start, reason = [], None, ""
+    found, start, language, reason = [], None, "", ""
     lines = text.splitlines()
     for number, line in enumerate([*lines, ""], 1):
         fence = FENCE.match(line)
@@ -103,6 +103,8 @@ def stand_ins(folder):
     from glcic_tf.networks import model_file
     from glcic_tf.networks.completion import completion_network
 
+    for name in ("photos", "masks", "run"):
+        (folder / name).mkdir()
     names = {"coffee.png": (100, 300), "chelsea.png": (0, 100), "rocket.jpg": (150, 200), "astronaut.png": (0, 100)}
     for i, (name, (top, left)) in enumerate(names.items()):
         photo = images.read_photo(demo.sample_path(name))[top : top + 256, left : left + 256]
@@ -117,7 +119,6 @@ def stand_ins(folder):
         archive.add(folder / "photos", "photos")
     shutil.copytree(ROOT / "docs/removal", folder / "docs/removal")
 
-    (folder / "run").mkdir()
     model_file.save(completion_network(1 / 16, (0.4, 0.5, 0.6)), folder / "run/joint.keras")
     published_files.write(folder, 1 / 16, "completionnet_places2.t7", "gl_256x256_8x12_places.pth")
 
