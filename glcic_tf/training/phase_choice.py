@@ -2,7 +2,7 @@
 
 import itertools
 
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.training.stages import PHASES
 
 
@@ -29,7 +29,7 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
     if phase == "all":
         return left
     if phase not in PHASES:
-        raise UserError(f"--phase={phase}: expected one of {', '.join(PHASES)} or all.")
+        raise UsageError(f"--phase={phase}: expected one of {', '.join(PHASES)} or all.")
     if phase not in ends:
         raise UserError(f"--phase={phase}: the config has no stage of this phase.")
     if ends[phase] <= step:

@@ -133,7 +133,7 @@ class Run:
         except (AttributeError, ValueError) as error:
             raise UserError(
                 f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "
-                f"ours ({first_line(error)}); give a file that train.py or convert.py wrote."
+                f"ours ({first_line(error)}); give a file that `glcic train` or `glcic convert` wrote."
             ) from error
         if network["width"] != self.config.width:
             _logger.info("config.width=%g: the network of the model file has %g", self.config.width, network["width"])

@@ -48,7 +48,7 @@ def export(
         UserError: as `loop.train`, the phase is over, or the folder cannot be written.
     """
     if config.discriminator.init_from:
-        raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
+        raise UserError("config.discriminator.init_from: works with `glcic train` only; leave it empty.")
     stages = resolve(config)
     run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     todo = run.stages_to_do(phase)

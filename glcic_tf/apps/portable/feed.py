@@ -37,7 +37,7 @@ class _CachedPhotos(examples.Photos):
 
 
 def find(manifest, folder, batch_size, cache_gb, complain):
-    """Find the photos to train on, as train.py would for the same config.
+    """Find the photos to train on, as `glcic train` would for the same config.
 
     Args:
         manifest: of the bundle.

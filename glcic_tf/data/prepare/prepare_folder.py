@@ -15,7 +15,7 @@ from pebble import ProcessExpired
 from tqdm import tqdm
 
 from glcic_tf.common import cli, files, storage
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.common.process_pool import process_pool
 from glcic_tf.data import shard_index, sources
 from glcic_tf.data.prepare import merge, parts
@@ -91,10 +91,10 @@ def parts_begun(output):
 def _check_folders(folder, output):
     for flag, path in (("--input", folder), ("--output", output)):
         if storage.is_remote(path):
-            raise UserError(f"{flag}={path}: is a URL; prepare works on folders of this machine: copy or mount it.")
+            raise UsageError(f"{flag}={path}: is a URL; prepare works on folders of this machine: copy or mount it.")
     target, source = Path(output).resolve(), Path(folder).resolve()
     if target == source or source in target.parents:
-        raise UserError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
+        raise UsageError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
     if target.exists() and not target.is_dir():
         raise UserError(f"--output={output}: is a file; expected the name of a folder; choose another.")
     others = [
