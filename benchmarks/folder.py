@@ -8,8 +8,8 @@ competitors read photos and masks, complete them and write JPEGs, each in a proc
 seconds / ours of a part.
 
 Ours is `glcic_tf.completion.folder.infer`, what `glcic complete` calls, and its time includes that it loads the model
-anew for each part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes the
-holes.
+anew for each part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes
+the holes.
 """
 
 import contextlib
