@@ -81,6 +81,6 @@ def _read_settings(path):
             raise ValueError("it holds no JSON object")
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"--config={path}: is no config.json of GLCIC-PyTorch ({first_line(error)}); give the one beside model_cn."
+            f"--config={path}: is not a config.json of GLCIC-PyTorch ({first_line(error)}); give that beside model_cn."
         ) from error
     return settings

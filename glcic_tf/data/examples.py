@@ -57,7 +57,7 @@ class Photos:
         """Photo number `index` as uint8 [height, width, 3] RGB, or None if it is in `failures`.
 
         Args:
-            index: of `paths`.
+            index: into `paths`.
             shorter_edge_px: what it is to be shrunk to, if it may be decoded smaller.
 
         Raises:
@@ -155,7 +155,7 @@ def example(photos, stage, seed, number, mirror=False):
         photos: a Photos.
         stage: a stages.Stage.
         seed: the run's seed.
-        number: of the example, counted over the whole run.
+        number: the example's number, counted over the whole run.
         mirror: mirror half of the crops left to right.
 
     Returns:

@@ -33,7 +33,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# The outputs that are kept: of the last stage at each size.
+# The outputs that are kept: those of the last stage at each size.
 _KEPT = {0: "stride2", 1: "stride4", 2: "stride8", 4: "stride16", 6: "stride32"}
 STRIDES = {"stride2": 2, "stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32, "head": 32}
 

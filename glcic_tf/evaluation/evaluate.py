@@ -54,7 +54,7 @@ def evaluate(
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
         postprocess: names in postprocesses.POSTPROCESSES; each model is measured with each (SavedModels without).
-        scale: of `Completer.complete`, for the models (SavedModels have 1).
+        scale: as for `Completer.complete`, for the models (SavedModels have 1).
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.

@@ -39,7 +39,7 @@ def load(models, postprocess=("none",), scale=1, taken=()):
         models: `.keras` files and SavedModel folders; None is the package's weights. One that is named twice counts
             once.
         postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file is a method with each of them.
-        scale: of `Completer.complete`, for the `.keras` files.
+        scale: as for `Completer.complete`, for the `.keras` files.
         taken: names that no method may get, beside those of the baselines.
 
     Returns:
@@ -106,7 +106,7 @@ def _saved_model(path):
 
     def refuse(reason, error=None):
         raise UserError(
-            f"--models={path}: is no SavedModel of a completion network ({reason}); `glcic export` makes one."
+            f"--models={path}: is not a SavedModel of a completion network ({reason}); `glcic export` makes one."
         ) from error
 
     try:

@@ -19,7 +19,7 @@ def optional_package(name, package, format):
     """Import a module that few need.
 
     Args:
-        name: of the module.
+        name: the module's name.
         package: what pip calls it.
         format: what it is needed for, for the message.
 

@@ -84,7 +84,7 @@ def decode(data, max_pixels, expendable=False):
         Decoded.
 
     Raises:
-        BrokenImageError: the bytes are no image, or a broken, incomplete or too large one.
+        BrokenImageError: the bytes are not an image, or a broken, incomplete or too large one.
     """
     if data[:2] == b"BM":
         return Decoded(_decode_bmp(data, max_pixels), image_formats.BMP, {})

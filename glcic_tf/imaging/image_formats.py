@@ -12,7 +12,7 @@ class Format:
 
     Attributes:
         name: as people call it.
-        suffixes: of its files; the first is that of files written here.
+        suffixes: those of its files; the first is that of files written here.
         written: whether it is written too.
         bits: the most that it holds of a channel, as it is written.
         alpha, grey: whether it holds them, as it is written.

@@ -50,7 +50,7 @@ class Metadata:
         text: tuple of (keyword, text): the texts of a PNG.
         dpi: resolution, (x, y) in dots per inch, where the file has one of its own beside EXIF's; or None.
         cicp: the 4 bytes with which a PNG says that it is HDR, which no profile can; or None.
-        chroma: sampling of a JPEG's colours: "4:2:0", "4:2:2" or "4:4:4"; None if the photo was no JPEG.
+        chroma: sampling of a JPEG's colours: "4:2:0", "4:2:2" or "4:4:4"; None if the photo was not a JPEG.
     """
 
     exif: bytes | None = None

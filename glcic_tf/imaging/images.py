@@ -62,7 +62,7 @@ def look_through(folder):
         Found.
 
     Raises:
-        UserError: the folder is missing, is no folder or cannot be listed.
+        UserError: the folder is missing, is not a folder or cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -141,8 +141,8 @@ def decode_jpeg(data, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         max_pixels, shorter_edge_px: as for `read_photo`.
 
     Returns:
-        (uint8 [height, width, 3] RGB, EXIF's orientation, which is not followed here); None if it is no JPEG, or one of
-        CMYK.
+        (uint8 [height, width, 3] RGB, EXIF's orientation, which is not followed here); None if it is not a JPEG, or
+        is one in CMYK.
 
     Raises:
         BrokenImageError: it is too large, broken or incomplete, or has too many scans.
@@ -158,7 +158,7 @@ def decode_jpeg(data, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         photo = None
     if photo is None:
         raise image_decoding.broken(header.height, header.width)
-    if factor > 1:  # the last row and column stand for less than the others where the size is no multiple
+    if factor > 1:  # the last row and column stand for less than the others where the size is not a multiple
         # OpenCV 5 decodes at reduced size to BGR alone.
         photo = cv2.cvtColor(photo[: header.height // factor, : header.width // factor], cv2.COLOR_BGR2RGB)
     # OpenCV does not say whether a part is missing; libvips does, and is asked where that may be.
@@ -176,7 +176,7 @@ class Opened(typing.NamedTuple):
         metadata: Metadata, to be given to `write_image`: EXIF (without thumbnail and maker note, and saying that the
             pixels are upright), ICC profile, XMP, IPTC, texts and resolution, as far as the file has them and they are
             sound.
-        suffix: of the format to write what is like it: the file's own, or the nearest that is written.
+        suffix: that of the format in which to write something like it: the file's own, or the nearest that is written.
         pictures: how many the file holds; this is the first.
         sensor_shape: (height, width) before EXIF's turn, if that swapped them; else None.
     """
@@ -268,9 +268,9 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
     PNG and TIFF keep everything. AVIF is written lossless and keeps 12 bit; WebP is written lossless and keeps 8 bit,
     but not the colour of fully transparent pixels; in both, grey becomes RGB. BMP keeps 8-bit grey, RGB and RGBA. JPEG
     keeps 8-bit grey and RGB, with as many samples of colour as the photo had in its file, which are all of them if that
-    was no JPEG. Where there is no room for them, 16 bit is rounded to 8 and alpha dropped. The file appears under its
-    name only when it is complete. What each keeps of the metadata: docs/completion.md. A profile is left out if it is
-    not for the colours that are written: of grey, and RGB is written.
+    was not a JPEG. Where there is no room for them, 16 bit is rounded to 8 and alpha dropped. The file appears under
+    its name only when it is complete. What each keeps of the metadata: docs/completion.md. A profile is left out if it
+    is not for the colours that are written: one for grey, say, where RGB is written.
 
     Args:
         path: file to write, replaced if it is there; its folder must exist.
@@ -280,7 +280,7 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
 
     Raises:
         UserError: unknown suffix, a place that cannot be written, or an image too large for the format.
-        ValueError: `image` is no such array.
+        ValueError: `image` is not such an array.
     """
     path, image = Path(path), np.asarray(image)
     found = image_formats.of(check_writable_suffix(path))
@@ -306,10 +306,12 @@ def check_writable_suffix(path):
 
 
 def suffix_like(path):
-    """Return the suffix to write what is like an image file: of its format by its content, or of the nearest written.
+    """Return the suffix under which to write something like an image file, by its content and not by its name.
+
+    It is that of the same format, or of the nearest that is written.
 
     Raises:
-        UserError: the file cannot be read, or is no image.
+        UserError: the file cannot be read, or is not an image.
     """
     with files.open_regular(path, "an image file") as file:
         start = file.read(files.START_BYTES)

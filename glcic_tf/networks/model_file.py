@@ -200,7 +200,7 @@ def _opened(path):
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise _Refused(f"it is no zip file ({first_line(error)})") from error
+        raise _Refused(f"it is not a zip file ({first_line(error)})") from error
     members = archive.infolist()
     names = sorted(member.filename for member in members)
     size = sum(member.file_size for member in members)
@@ -285,5 +285,5 @@ def _spell(shapes):
 
 def _user_error(path, refused):
     return UserError(
-        f"{path}: is no model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
+        f"{path}: is not a model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
     )

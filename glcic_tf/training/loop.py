@@ -38,7 +38,7 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         True if the phase is over, False if a signal stopped the run, which can then be resumed.
 
     Raises:
-        UserError: something given contradicts itself, the run's folder or the data; or the loss is no number any more.
+        UserError: something given contradicts itself, the run's folder or the data; or the loss is no longer a number.
         cluster.WorkerLost: with `multi_worker`, another worker does not answer; the same call in a new process goes on.
     """
     if storage.is_remote(workdir):

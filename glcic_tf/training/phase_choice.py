@@ -13,7 +13,7 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
         stages: list of stages.Stage in their order: the run's, or those that a bundle holds.
         phase: one of PHASES, or "all".
         step: steps that the run has done.
-        folder: of the run, for messages.
+        folder: the run's folder, for messages.
         begun: whether the folder holds a state of the run.
         init_from: the config's; a run that has not begun may then leave out the phases before.
         ends: {phase: the run's step at which it is over}, where `stages` are not all.

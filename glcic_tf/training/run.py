@@ -165,7 +165,7 @@ class Run:
             self.state.enter(stage)
 
     def check_finite(self, bad_step):
-        """Raise UserError if the loss was no number at `bad_step` (-1: it always was), or its scale fell too low."""
+        """Raise UserError if the loss was not a number at `bad_step` (-1: it always was), or its scale fell too low."""
         scale = self.state.loss_scale()
         if scale is not None and bad_step >= 0:
             self.saver.check_weights(self.state)  # an overflow on the way forward also gets into the batch statistics

@@ -113,7 +113,7 @@ def test_from_the_command_line(files, tmp_path):
         ({"source": "mmagic"}, r"holds weights of torch7 \(completion\), not of mmagic"),
         ({"network": "discriminator"}, r"holds weights of torch7 \(completion\), not of discriminator"),
         ({"settings": "nothing.json"}, r"nothing\.json: cannot be read"),
-        ({"settings": "old.keras"}, r"--config=old\.keras: is no config\.json"),
+        ({"settings": "old.keras"}, r"--config=old\.keras: is not a config\.json"),
         ({"path": "text.pth"}, r"text\.pth: "),
         ({"path": "cut.t7"}, r"cut\.t7: "),
         ({"path": "numbers.t7"}, r"cannot be converted: it holds a float, expected a table of weights"),

@@ -41,7 +41,7 @@ def export(
             new, their mean pixel is measured.
         output: folder to write.
         steps_per_call: optimiser steps that a program does in one call.
-        parts, bits: of the state, see `state_files.save`.
+        parts, bits: what is kept of the state, see `state_files.save`.
         overwrite: replace a bundle that is there.
 
     Raises:
