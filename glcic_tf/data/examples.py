@@ -36,7 +36,7 @@ class Photos:
 
     Attributes:
         paths: list of photos.Photo, or a shards.PhotoSequence.
-        failures: {photo: reason} of those that could not be decoded, or are strips no one would call a photo.
+        failures: {photo: reason} for those that could not be decoded, or are strips that no one would call a photo.
         too_small: those that were left out since they would have had to be enlarged.
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """

@@ -89,7 +89,7 @@ class Table:
         return cls(columns, np.concatenate([np.zeros(0, np.uint8), *(table.names for table in tables)]))
 
     def select(self, chosen):
-        """Return a table of the photos of which `chosen`, bool [photos], is True."""
+        """Return a table of the photos for which `chosen`, bool [photos], is True."""
         lengths = np.diff(self.name_end, prepend=np.uint64(0))
         columns = {name: column[chosen] for name, column in self.columns.items()}
         columns["name_end"] = np.cumsum(lengths[chosen], dtype=np.uint64)

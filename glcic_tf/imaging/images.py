@@ -1,7 +1,7 @@
 """Image files to NumPy arrays and back; colour is RGB, EXIF turns are applied.
 
-Files come from anybody: see `image_decoding` for what is refused. Of an animation or a file of several pages the first
-picture is read. All functions may be called from several threads at once.
+Files come from anybody: see `image_decoding` for what is refused. The first picture of an
+animation, or of a file of several pages, is read. All functions may be called from several threads at once.
 """
 
 import os
@@ -104,14 +104,15 @@ def read_photo(path, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         path: file; the format is told by its content, whatever its suffix.
         max_pixels: refuse larger images before decoding them.
         shorter_edge_px: what the photo is to be shrunk to. A JPEG of three times that or more is then decoded at 1/2,
-            1/4 or 1/8 of its size, from its low frequencies alone, as far as 1.5 times that are left: in half of the
-            time and less, and shrunk on from there half a grey level away from what averaging the whole photo gives.
+            1/4 or 1/8 of its size, from its low frequencies alone, as long as 1.5 times the wanted size are left. That
+            takes half of the time or less, and the result is half a grey level away from that of averaging the whole
+            photo.
 
     Returns:
         uint8 [height, width, 3] RGB, turned as EXIF says.
 
     Raises:
-        UserError: the file is missing, empty, too large, broken, incomplete or no image.
+        UserError: the file is missing, empty, too large, broken, incomplete or not an image.
     """
     data = _read(path, max_pixels)
     try:
@@ -211,7 +212,7 @@ def open_image(path, max_pixels=MAX_PIXELS, isolated=False):
 
     Args:
         path, max_pixels: as for `read_photo`.
-        isolated: decode it in a process of its own, so that no file whatever can end this one; takes half a second.
+        isolated: decode it in a process of its own, so that no file can end this one; takes half a second.
 
     Returns:
         Opened.
@@ -340,13 +341,13 @@ def _decode(data, max_pixels, isolated=False):
 
 
 def _turn_and_metadata(decoded):
-    """Return (EXIF's orientation, 1 if there is no turn to make, and Metadata)."""
+    """Return (EXIF's orientation, which is 1 if no turn is needed, and Metadata)."""
     turn, metadata = image_metadata.clean(**decoded.carried)
     return 1 if decoded.turned else turn, metadata
 
 
 def _reduction(shorter_px, wanted_px):
-    """Return the factor, 1 to 8, that a JPEG may be decoded smaller by."""
+    """Return by which factor, 1 to 8, a JPEG may be decoded smaller."""
     if wanted_px is None:
         return 1
     return max([factor for factor in _REDUCED if shorter_px // factor >= _REDUCED_ROOM * wanted_px], default=1)

@@ -44,7 +44,7 @@ class _Refused(Exception):
 
 
 def save(model, path, metadata=None):
-    """Write a completion network as float32 `.keras` file, which appears under its name only when it is complete.
+    """Write a completion network as a float32 `.keras` file, which appears under its name only when it is complete.
 
     Args:
         model: functional Keras model, of any dtype policy; optimiser and losses are left out.
@@ -79,8 +79,8 @@ def load(path):
         [batch, height, width, 3]; see `completion.completion_network`.
 
     Raises:
-        UserError: the file is missing, no `.keras` file, too large, broken, holds a layer that is not on the list of
-            standard layers, or another kind of network.
+        UserError: the file is missing, not a `.keras` file, too large or broken, or holds a layer that is not on the
+            list of standard layers, or another kind of network.
     """
     path = DEFAULT_MODEL if path == PACKAGE else path
     try:
@@ -116,7 +116,7 @@ def read_metadata(path):
 
 
 def read_weights(path, model):
-    """Load the weights of a `.keras` file into a network that the caller built; of the file only numbers are used.
+    """Load the weights of a `.keras` file into a network that the caller built; only numbers are taken from the file.
 
     Raises:
         UserError: as for `load`, or the weights do not fit.

@@ -1,4 +1,4 @@
-"""One photo file to what a shard holds of it; what a process of many does."""
+"""Turn one photo file into what a shard holds of it: the work of one process among many."""
 
 import dataclasses
 import hashlib

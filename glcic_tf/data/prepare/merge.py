@@ -30,8 +30,8 @@ def unfinished(output, settings):
 def merge(output):
     """Write index.bin, skipped.jsonl and, when these are there, index.json, from what all parts have finished.
 
-    Among photos with equal pixels the first keeps its place. A part has no others of its own; those of another part are
-    left out of the index, and their bytes stay in the shard.
+    Among photos with equal pixels the first keeps its place. Within a part there are no others; those of another part
+    are left out of the index, and their bytes stay in the shard.
 
     Args:
         output: folder of shards.

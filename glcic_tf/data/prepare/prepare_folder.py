@@ -1,6 +1,6 @@
 """Prepare a folder of photos, or one part of it: many processes, one writer, and going on where a run was stopped.
 
-Photos are written in the sorted order of their names whatever process is done first, and a shard ends where the next
+Photos are written in the sorted order of their names, whichever process is done first, and a shard ends where the next
 photo would make it too long. So the shards are the same, byte for byte, for any number of processes and interruptions.
 """
 
@@ -33,9 +33,9 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
         folder: photos, at any depth.
         output: folder of shards, outside of `folder`.
         photo_settings: photo.Settings; None: the defaults.
-        shard_mb: longest that a shard may be, MB (10^6 bytes); one photo is always in it.
+        shard_mb: longest that a shard may be, MB (10^6 bytes); it always holds at least one photo.
         part: (i, n): do part i of n, counted from 1.
-        processes: 0: one for each core; 1: none but this, where a crash of a library ends the run.
+        processes: 0: one for each core; 1: this one alone, so that a crash of a library ends the run.
 
     Returns:
         dict of index.json, or None if other parts are missing.
