@@ -65,7 +65,7 @@ def _srgb_curve():
 
 
 def _profile(places, curve, grey):
-    """Return a profile of a curve: one number, the exponent, or a table of 0 to 65535; None if there is no such curve."""
+    """Return a profile of a curve: an exponent, or a table of 0 to 65535; None if there is no such curve."""
     if any(not 0 < y <= 1 or not 0 <= x <= 1 for x, y in places):
         return None
     white, *primaries = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in places)
