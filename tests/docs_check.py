@@ -105,16 +105,21 @@ def stand_ins(folder):
 
     for name in ("photos", "masks", "run"):
         (folder / name).mkdir()
-    names = {"coffee.png": (100, 300), "chelsea.png": (0, 100), "rocket.jpg": (150, 200), "astronaut.png": (0, 100)}
-    for i, (name, (top, left)) in enumerate(names.items()):
-        photo = images.read_photo(demo.sample_path(name))[top : top + 256, left : left + 256]
-        hole = demo.rectangles((256, 256), (60 + 20 * i, 90, 50, 60))
-        stem = Path(name).stem
-        images.write_image(folder / f"photos/{stem}.jpg", photo)
-        images.write_image(folder / f"masks/{stem}.png", np.uint8(hole) * 255)
+    corners = {  # of crops of 256 px in scikit-image's photos, (top, left)
+        "coffee.png": [(100, 300), (140, 0), (0, 150)],
+        "chelsea.png": [(0, 100), (40, 190)],
+        "rocket.jpg": [(150, 200), (0, 0), (170, 380)],
+        "astronaut.png": [(0, 100), (250, 250)],
+    }
+    for name, places in corners.items():
+        for i, (top, left) in enumerate(places):
+            photo = images.read_photo(demo.sample_path(name))[top : top + 256, left : left + 256]
+            hole = demo.rectangles((256, 256), (60 + 20 * i, 90, 50, 60))
+            images.write_image(folder / f"photos/{Path(name).stem}{i}.jpg", photo)
+            images.write_image(folder / f"masks/{Path(name).stem}{i}.png", np.uint8(hole) * 255)
     images.write_image(folder / "cut_out.png", np.dstack([photo, np.uint8(~hole) * 255]))
-    shutil.copy(folder / "photos/coffee.jpg", folder / "photo.jpg")
-    shutil.copy(folder / "masks/coffee.png", folder / "mask.png")
+    shutil.copy(folder / "photos/coffee0.jpg", folder / "photo.jpg")
+    shutil.copy(folder / "masks/coffee0.png", folder / "mask.png")
     with tarfile.open(folder / "photos.tar", "w") as archive:
         archive.add(folder / "photos", "photos")
     shutil.copytree(ROOT / "docs/removal", folder / "docs/removal")
