@@ -2,11 +2,11 @@
 
     python -m benchmarks.completion [--size=512] [--repetitions=10]
 
-Ours is `Completer`, which infer.py uses, with batch normalisation folded. PyTorch is eager, float32, in evaluation mode
-and without gradients, as one would write it (`torch_networks.complete`), and once more with its tensors in the memory
-format `channels_last`. From a uint8 photo to a uint8 photo, each in a process of its own, in turns. Weights are random:
-times do not depend on them. A ratio is PyTorch's seconds / this of each repetition; given are the median, the least and
-the most.
+Ours is `Completer`, which `glcic complete` uses, with batch normalisation folded. PyTorch is eager, float32, in
+evaluation mode and without gradients, as one would write it (`torch_networks.complete`), and once more with its tensors
+in the memory format `channels_last`. From a uint8 photo to a uint8 photo, each in a process of its own, in turns.
+Weights are random: times do not depend on them. A ratio is PyTorch's seconds / this of each repetition; given are the
+median, the least and the most.
 """
 
 import contextlib

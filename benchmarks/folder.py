@@ -1,4 +1,4 @@
-"""A folder of photos with small holes: infer.py against whole photos through the same network in PyTorch.
+"""A folder of photos with small holes: `glcic complete` against whole photos through the same network in PyTorch.
 
     python -m benchmarks.folder [--photos=200] [--parts=5] [--width=1.0] [--json=folder.json]
 
@@ -7,9 +7,9 @@ rectangular holes of 16 to 96 px a side. The folder is done in parts of the same
 competitors read photos and masks, complete them and write JPEGs, each in a process of its own. A ratio is PyTorch's
 seconds / ours of a part.
 
-Ours is `glcic_tf.completion.folder.infer`, what infer.py calls, and its time includes that it loads the model anew for
-each part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes the
-holes.
+Ours is `glcic_tf.completion.folder.infer`, what `glcic complete` calls, and its time includes that it loads the model
+anew for each part. PyTorch (eager, float32, no gradients) passes whole photos, padded to a multiple of 4 px, and pastes
+the holes.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def _holes(height, width, rng):
 
 
 def serve_infer(case):
-    """Answer as infer.py."""
+    """Answer as `glcic complete`."""
     with cli.quiet_start():
         import tensorflow as tf
 
@@ -134,7 +134,7 @@ def run():
         total = make_photos(root, _PHOTOS.value, _PARTS.value)
         _copy_first(root)
         model = _save_network(Path(root, "network.keras"))
-        cases = {f"infer.py {dtype}": {"engine": "infer", "dtype": dtype, "model": model} for dtype in DTYPES}
+        cases = {f"glcic complete {dtype}": {"engine": "infer", "dtype": dtype, "model": model} for dtype in DTYPES}
         if importlib.util.find_spec("torch"):
             cases["pytorch float32"] = {"engine": "pytorch", "width": _WIDTH.value}
         running = {}

@@ -1,4 +1,4 @@
-"""Time to complete one photo in the runtimes that export.py writes for, beside TensorFlow and PyTorch.
+"""Time to complete one photo in the runtimes that `glcic export` writes for, beside TensorFlow and PyTorch.
 
     python -m benchmarks.runtimes [--size=512] [--width=1.0] [--repetitions=10]
 

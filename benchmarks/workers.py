@@ -90,7 +90,7 @@ def serve(answers):
         answers: {request: function of the request's arguments that returns JSON values}.
     """
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints is not an answer
     for line in sys.stdin:
         what, arguments = json.loads(line)
         channel.write(json.dumps(answers[what](**arguments)) + "\n")

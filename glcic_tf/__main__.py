@@ -15,7 +15,7 @@ class Command(typing.NamedTuple):
     """A command.
 
     Attributes:
-        module: of the package, with `define_<last word>_flags()` and `run_<last word>()`, whose docstring --help shows.
+        module: the one with `define_<last word>_flags()` and `run_<last word>()`, whose docstring --help shows.
         summary: for the list of commands.
         extra: what `pip install 'glcic-tf[...]'` takes for the packages that the core install lacks; None: it is not
             installed with what it depends on.

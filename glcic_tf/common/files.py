@@ -28,14 +28,14 @@ def open_regular(path, expected="a file"):
     """Open a file for reading, binary, if it is one: devices, pipes and sockets could be read for ever, or wait.
 
     Args:
-        path: of the file.
+        path: the file's path.
         expected: what it should be, for messages: "an image file".
 
     Returns:
         A binary file object, to be closed by the caller.
 
     Raises:
-        UserError: it is missing, cannot be read, or is no regular file.
+        UserError: it is missing, cannot be read, or is not a regular file.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -45,7 +45,7 @@ def open_regular(path, expected="a file"):
         file = os.fdopen(descriptor, "rb")
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             file.close()
-            raise UserError(f"{path}: is no regular file; expected {expected}.")
+            raise UserError(f"{path}: is not a regular file; expected {expected}.")
         return file
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or "there is no such name"
@@ -108,7 +108,7 @@ def replacing(path):
 
 
 def printable(name):
-    """Return a file's name as text that can be written anywhere: bytes that are no UTF-8 as escapes."""
+    """Return a file's name as text that can be written anywhere: bytes that are not UTF-8 become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -118,10 +118,10 @@ def replacing_folder(output, overwrite, kind, mark, members):
 
     Args:
         output: folder; those above it are created. One that is there is replaced if it is empty, or if `overwrite` and
-            it holds `mark` and nothing but `members`, so that never something else of the user's is deleted.
+            it holds `mark` and nothing but `members`, so that nothing else of the user's is ever deleted.
         overwrite: whether the user asked for it.
         kind: what such a folder is, for messages: "a SavedModel".
-        mark: name of a file that tells such a folder.
+        mark: name of a file by which such a folder is known.
         members: names of all files and folders that may be in it.
 
     Raises:
@@ -156,6 +156,4 @@ def _check_replaceable(output, target, overwrite, kind, mark, members):
     if names and not overwrite:
         raise UserError(f"{output}: exists already; add --overwrite to replace it, or choose another --output.")
     if names and not {mark} <= set(names) <= set(members):
-        raise UserError(
-            f"{output}: holds {', '.join(names[:3])} and is more than {kind}, or none; choose another --output."
-        )
+        raise UserError(f"{output}: holds {', '.join(names[:3])} and is not {kind} alone; choose another --output.")

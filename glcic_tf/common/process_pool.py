@@ -13,8 +13,8 @@ from glcic_tf.common import signals
 def process_pool(processes):
     """Yield pebble's ProcessPool: a process that dies takes only its own task with it (pebble.ProcessExpired).
 
-    The processes have one OpenCV thread each, and leave Ctrl-C to this one. On an exception, what was scheduled is
-    dropped.
+    The processes have one OpenCV thread each, and leave Ctrl-C to this one. On an exception, all that was scheduled
+    is dropped.
     """
     context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
     with ProcessPool(processes, initializer=cv2.setNumThreads, initargs=(1,), context=context) as pool:

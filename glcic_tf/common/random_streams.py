@@ -18,7 +18,7 @@ def stream(seed, purpose, number):
     Args:
         seed: the run's seed, from 0 to below 2**64.
         purpose: one of this module's constants.
-        number: of an example, an epoch or a photo, from 0 to below 2**64.
+        number: which example, epoch or photo it is for, from 0 to below 2**64.
     """
     key, counter = np.array([seed, purpose], np.uint64), np.array([0, 0, number, 0], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

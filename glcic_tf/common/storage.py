@@ -1,7 +1,6 @@
 """Files that training reads, on this machine or behind a URL such as gs://bucket/photos.
 
-URLs are the business of TensorFlow's file systems (tf.io.gfile). It is imported when the first URL is met: local paths
-do without it.
+TensorFlow's file systems (tf.io.gfile) read URLs. It is imported when the first URL is met: local paths do without it.
 """
 
 import contextlib

@@ -44,7 +44,7 @@ def poisson(image, completed, hole, unknown=None):
     result, unknown = completed.copy(), hole if unknown is None else unknown
     if unknown.all() or not hole.any():
         return result
-    channels = 1 if image.shape[2] == 1 else 3  # alpha is no colour
+    channels = 1 if image.shape[2] == 1 else 3  # alpha is not a colour
     top = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
     pixels = np.flatnonzero(hole)  # row by row; all arrays below have one entry for each of these
     at = np.divmod(pixels, hole.shape[1])

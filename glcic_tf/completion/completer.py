@@ -1,6 +1,6 @@
 """Complete images of any size with a completion network, at a cost that follows the holes.
 
-This is the one way to complete an image: infer.py, the page, the evaluation and the demo come through here.
+This is the one way to complete an image: `glcic complete`, the page, the evaluation and the demo come through here.
 """
 
 import dataclasses

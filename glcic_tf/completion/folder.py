@@ -25,7 +25,7 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", clu
             are created.
         model: `.keras` model file, by default the one of the package.
         overwrite: replace outputs that exist; without it each counts as a failure.
-        dtype: of `Completer.load`.
+        dtype: as for `Completer.load`.
         cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
         **options: the others of `Completer.complete_file`.
 

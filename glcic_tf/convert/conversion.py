@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.convert import torch7, torch_checkpoint
 
 _MAX_SETTINGS_BYTES = 2**20
@@ -32,7 +32,7 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
     """
     path, output = Path(path), Path(output)
     if output.suffix != ".keras":
-        raise UserError(f"--output={output}: expected a name that ends in .keras; rename it.")
+        raise UsageError(f"--output={output}: expected a name that ends in .keras; rename it.")
     if output.exists() and not overwrite:
         raise UserError(f"--output={output}: exists already; add --overwrite to replace it, or choose another name.")
     settings = None if settings is None else _read_settings(settings)
@@ -81,6 +81,6 @@ def _read_settings(path):
             raise ValueError("it holds no JSON object")
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"--config={path}: is no config.json of GLCIC-PyTorch ({first_line(error)}); give the one beside model_cn."
+            f"--config={path}: is not a config.json of GLCIC-PyTorch ({first_line(error)}); give that beside model_cn."
         ) from error
     return settings

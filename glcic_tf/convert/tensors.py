@@ -102,7 +102,7 @@ def tower(tensors, prefix, convolution, norm, dense, bias):
 
     Args:
         tensors: `Tensors`.
-        prefix: of all names of the tower.
+        prefix: what all names of the tower's tensors begin with.
         convolution, norm: patterns of the layers' names, with {} for the number from 1 on.
         dense: name of the fully connected layer.
         bias: whether convolutions have one.
@@ -128,7 +128,7 @@ def tower(tensors, prefix, convolution, norm, dense, bias):
     side = math.isqrt(features // channels)
     if side * side * channels != features or not side:
         raise LayoutError(
-            f"its {prefix}{dense}.weight takes {features} features, which are no square of {channels} maps"
+            f"its {prefix}{dense}.weight takes {features} features, which do not make {channels} square maps"
         )
     kernel = tensors.take(f"{prefix}{dense}.weight", (1024, features))
     # Torch flattens [channels, height, width], Keras [height, width, channels].

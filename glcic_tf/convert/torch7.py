@@ -90,7 +90,7 @@ def read(path):
         return _Reader(data).root()
     except _Refused as refused:
         raise UserError(
-            f"{files.printable(path)}: is no binary file of Torch7: {refused}; {refused.advice}."
+            f"{files.printable(path)}: is not a binary file of Torch7: {refused}; {refused.advice}."
         ) from refused
 
 
@@ -193,7 +193,7 @@ class _Reader:
             key = yield
             if isinstance(key, float) and key.is_integer():
                 key = int(key)
-            if not isinstance(key, (str, bool, int, float)) or key != key:  # NaN is no key in Lua either
+            if not isinstance(key, (str, bool, int, float)) or key != key:  # NaN is not a key in Lua either
                 raise _Refused(f"the key of a table at byte {start} is neither string nor number nor boolean")
             if key in table:
                 raise _Refused(f"a table has the key at byte {start} twice")

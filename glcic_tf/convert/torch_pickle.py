@@ -73,7 +73,7 @@ class Storages:
     def find(self, reference):
         """Return the array of a persistent id: ("storage", type, key, place, elements), and in old files a view."""
         proper = type(reference) is tuple and len(reference) in (5, 6) and _is_text(reference[0], "storage")
-        require(proper, "it refers to something outside of its pickle that is no storage")
+        require(proper, "it refers to something outside of its pickle that is not a storage")
         kind, key, elements = reference[1], reference[2], reference[4]
         proper = type(kind) is _Global and kind in _STORAGES and type(key) is str and _is_size(elements)
         require(proper, "it describes a storage that is none of numbers")
@@ -147,12 +147,12 @@ def unpickle(stream, find_storage=None):
 
 
 def _append(target, items):
-    require(type(target) is list, "its pickle appends to something that is no list")
+    require(type(target) is list, "its pickle appends to something that is not a list")
     target.extend(items)
 
 
 def _set(target, items):
-    require(type(target) is dict, "its pickle sets an item of something that is no dict")
+    require(type(target) is dict, "its pickle sets an item of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
         # Other keys can take endless time to hash (a tuple that holds the one before twice, and so on), or collide.
         proper = type(key) is str or type(key) is int and abs(key) < 2**31
@@ -170,7 +170,7 @@ def _find(module, name):
 
 def _call(function, arguments):
     proper = type(function) is _Global and function in _CALLS and type(arguments) is tuple and len(arguments) < 10
-    require(proper, "it calls something that is no function of PyTorch")
+    require(proper, "it calls something that is not a function of PyTorch")
     return _CALLS[function](*arguments)
 
 
@@ -178,7 +178,7 @@ def _build(target, state):
     """Give an object its state: a dict's attributes are of no use here, a numpy.dtype's state is its byte order."""
     if type(target) is _NumpyType:
         proper = type(state) is tuple and len(state) > 1 and _is_text(state[1], "<", "|", ">")
-        require(proper, "it holds something of NumPy that is no number")
+        require(proper, "it holds something of NumPy that is not a number")
         target.dtype = target.dtype.newbyteorder(state[1])
     else:
         require(type(target) is dict, "its pickle sets the state of something that has none")
@@ -211,7 +211,7 @@ def _tensor(storage, offset, shape, strides, *_):
 def _ordered_dict(pairs=()):
     """Return a dict of the pairs; Python 3 gives none, and sets the items afterwards."""
     proper = type(pairs) in (list, tuple) and all(type(pair) is list and len(pair) == 2 for pair in pairs)
-    require(proper, "it holds an ordered dict of something that is no pairs")
+    require(proper, "it holds an ordered dict of something that is not pairs")
     result = {}
     _set(result, [part for pair in pairs for part in pair])
     return result
@@ -226,18 +226,18 @@ def _device(kind, index=None):
 def _encode(text, encoding):
     """Return bytes, as pickles of protocol 2 spell them; here only those of a number."""
     proper = type(text) is str and len(text) <= 16 and _is_text(encoding, "latin1")
-    require(proper, "it encodes something that is no number")
+    require(proper, "it encodes something that is not a number")
     return text.encode("latin-1")
 
 
 def _numpy_type(code, *_):
-    require(type(code) is str and code in _NUMPY_TYPES, "it holds something of NumPy that is no number")
+    require(type(code) is str and code in _NUMPY_TYPES, "it holds something of NumPy that is not a number")
     return _NumpyType(code)
 
 
 def _numpy_scalar(numpy_type, data):
     proper = type(numpy_type) is _NumpyType and type(data) is bytes and len(data) == numpy_type.dtype.itemsize
-    require(proper, "it holds something of NumPy that is no number")
+    require(proper, "it holds something of NumPy that is not a number")
     return np.frombuffer(data, numpy_type.dtype)[0].item()
 
 

@@ -36,7 +36,7 @@ class Photos:
 
     Attributes:
         paths: list of photos.Photo, or a shards.PhotoSequence.
-        failures: {photo: reason} of those that could not be decoded, or are strips no one would call a photo.
+        failures: {photo: reason} for those that could not be decoded, or are strips that no one would call a photo.
         too_small: those that were left out since they would have had to be enlarged.
         error: why `crop` raised, as one line; None as long as it did not. tf.data buries the exception itself.
     """
@@ -57,7 +57,7 @@ class Photos:
         """Photo number `index` as uint8 [height, width, 3] RGB, or None if it is in `failures`.
 
         Args:
-            index: of `paths`.
+            index: into `paths`.
             shorter_edge_px: what it is to be shrunk to, if it may be decoded smaller.
 
         Raises:
@@ -155,7 +155,7 @@ def example(photos, stage, seed, number, mirror=False):
         photos: a Photos.
         stage: a stages.Stage.
         seed: the run's seed.
-        number: of the example, counted over the whole run.
+        number: the example's number, counted over the whole run.
         mirror: mirror half of the crops left to right.
 
     Returns:

@@ -1,6 +1,6 @@
 """The index of a folder of shards: its files and its columns, and what has to be true of them.
 
-docs/data.md describes the format in full. Here are no photos; `shards` reads those.
+docs/data.md describes the format in full. Photos are not read here but by `shards`.
 """
 
 import json
@@ -89,7 +89,7 @@ class Table:
         return cls(columns, np.concatenate([np.zeros(0, np.uint8), *(table.names for table in tables)]))
 
     def select(self, chosen):
-        """Return a table of the photos of which `chosen`, bool [photos], is True."""
+        """Return a table of the photos for which `chosen`, bool [photos], is True."""
         lengths = np.diff(self.name_end, prepend=np.uint64(0))
         columns = {name: column[chosen] for name, column in self.columns.items()}
         columns["name_end"] = np.cumsum(lengths[chosen], dtype=np.uint64)
@@ -123,7 +123,7 @@ def read_index(folder):
             )
         _check_index(index)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged, or no index of shards; {AGAIN}.") from error
+        raise UserError(f"{path}: is damaged, or not an index of shards; {AGAIN}.") from error
     return index
 
 

@@ -9,7 +9,7 @@ A folder of shards holds (docs/data.md has it in full):
 
 `glcic prepare` writes them. Reading needs neither TensorFlow nor a walk through a file: the index says at which
 byte of which shard a photo is. Index and shards come from outside: lengths are checked before anything is read, names
-of photos are labels and never paths, and a photo's checksum and size before it is decoded.
+of photos are labels and never paths, and a photo's checksum and size are compared before it is decoded.
 """
 
 import collections.abc
@@ -45,7 +45,7 @@ def decode(data, max_pixels=images.MAX_PIXELS):
     """Decode a JPEG as the photos of a folder are decoded, but for EXIF's turn, which is not followed.
 
     Returns:
-        uint8 [height, width, 3] RGB, or None if it is broken, incomplete, of CMYK, or no JPEG.
+        uint8 [height, width, 3] RGB, or None if it is broken, incomplete, in CMYK, or not a JPEG.
     """
     try:
         found = images.decode_jpeg(data, max_pixels)
@@ -141,7 +141,7 @@ class Shards:
         """
         data = self.jpeg(number)
         expected = int(self.table.height[number]), int(self.table.width[number])
-        # A few bytes cannot become gigabytes: not more is decoded than the index says.
+        # A few bytes cannot become gigabytes: no more is decoded than the index says.
         photo = decode(data, expected[0] * expected[1])
         if photo is None or photo.shape[:2] != expected:
             file, offset, _ = self.place(number)

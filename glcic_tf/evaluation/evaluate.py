@@ -14,7 +14,7 @@ from pebble import ProcessExpired
 from tqdm import tqdm
 
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.common.process_pool import process_pool
 from glcic_tf.data import sources
 from glcic_tf.evaluation import appearance, baselines, metrics, protocols, report
@@ -54,7 +54,7 @@ def evaluate(
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
         postprocess: names in postprocesses.POSTPROCESSES; each model is measured with each (SavedModels without).
-        scale: of `Completer.complete`, for the models (SavedModels have 1).
+        scale: as for `Completer.complete`, for the models (SavedModels have 1).
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.
@@ -115,7 +115,7 @@ def evaluate(
 def _check(folder, output, protocol, models, methods):
     check_methods(folder, output, models, methods)
     if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
-        raise UserError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
+        raise UsageError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
 
 
 def _nothing_measured(folder, protocol, jobs, measurements, problems):

@@ -15,7 +15,7 @@ def define_evaluate_flags():
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     text = f"Each model is measured with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
-    cli.define_scale("1", "As of `glcic complete`, for the models: auto, or a number in (0, 1].")
+    cli.define_scale("1", "As `--scale` of `glcic complete`, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_enum("preset", "places", list(protocols.PRESETS), "Crop and hole.")
     flags.DEFINE_enum("holes", None, protocols.KINDS, "Kind of hole instead of the preset's.")
     flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")

@@ -22,7 +22,7 @@ _SEED = 0  # of the blocks
 def distance(real, completed):
     """Estimate the kernel distance of two sets of features, with an interval.
 
-    Of more than 1,000 photos the estimate is the mean over blocks of equal size. The interval is the percentile
+    For more than 1,000 photos the estimate is the mean over blocks of equal size. The interval is the percentile
     bootstrap over photos; one that was drawn twice is not compared with itself.
 
     Args:

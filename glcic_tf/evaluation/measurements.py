@@ -20,7 +20,7 @@ class Measurements:
     """
 
     def __init__(self, networks=None):
-        """Start with nothing. `networks`: of `appearance.load_networks`; None: what needs one is not measured."""
+        """Start with nothing. `networks`: from `appearance.load_networks`; None: what needs one is not measured."""
         self._appearance = Appearance(networks or {})
         self.found, self.areas, self._pictures = collections.defaultdict(dict), {}, collections.defaultdict(dict)
         self.too_small, self.skipped, self._seen = 0, [], set()

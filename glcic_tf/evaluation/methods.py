@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.evaluation import baselines
 
 _INPUTS = {"image", "mask"}
@@ -24,12 +24,12 @@ def check(folder, output, models, methods):
     """
     for flag, value in (("images", folder), ("output", output)):
         if not str(value):
-            raise UserError(f"--{flag}: is empty; expected the name of a folder.")
+            raise UsageError(f"--{flag}: is empty; expected the name of a folder.")
     unknown = [name for name in methods if name not in baselines.METHODS]
     if unknown:
-        raise UserError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
+        raise UsageError(f"--methods={','.join(unknown)}: expected some of {', '.join(baselines.METHODS)}.")
     if not models and not methods:
-        raise UserError("--models, --methods: both are empty; name a model or a method.")
+        raise UsageError("--models, --methods: both are empty; name a model or a method.")
 
 
 def load(models, postprocess=("none",), scale=1, taken=()):
@@ -39,7 +39,7 @@ def load(models, postprocess=("none",), scale=1, taken=()):
         models: `.keras` files and SavedModel folders; None is the package's weights. One that is named twice counts
             once.
         postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file is a method with each of them.
-        scale: of `Completer.complete`, for the `.keras` files.
+        scale: as for `Completer.complete`, for the `.keras` files.
         taken: names that no method may get, beside those of the baselines.
 
     Returns:
@@ -106,7 +106,7 @@ def _saved_model(path):
 
     def refuse(reason, error=None):
         raise UserError(
-            f"--models={path}: is no SavedModel of a completion network ({reason}); `glcic export` makes one."
+            f"--models={path}: is not a SavedModel of a completion network ({reason}); `glcic export` makes one."
         ) from error
 
     try:

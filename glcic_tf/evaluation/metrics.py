@@ -20,7 +20,7 @@ class Metric(typing.NamedTuple):
     Attributes:
         label: heading, with the unit.
         goal: what is good: "low", "high" or "one", the original's; None for none of these.
-        decimals: of a mean; None: two significant digits.
+        decimals: with how many a mean is shown; None: two significant digits.
         rewards: what makes for a good value, in a line.
         of_set: the metric is of all photos together; no photo has one of its own.
     """

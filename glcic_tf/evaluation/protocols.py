@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from glcic_tf.common import files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.data.random_holes import HoleSpec, draw_hole
 from glcic_tf.evaluation.metrics import SSIM_WINDOW_PX
 from glcic_tf.imaging import holes, images
@@ -39,7 +39,7 @@ class Protocol:
         masks: folder of masks for `files`, white = hole; else None.
 
     Raises:
-        UserError: values that do not fit together; the message names the flags of evaluate.py.
+        UserError: values that do not fit together; the message names the flags of `glcic evaluate`.
     """
 
     kind: str = "rectangle"
@@ -50,18 +50,18 @@ class Protocol:
 
     def __post_init__(self):
         if self.kind not in KINDS:
-            raise UserError(f"--holes={self.kind}: expected one of {', '.join(KINDS)}.")
+            raise UsageError(f"--holes={self.kind}: expected one of {', '.join(KINDS)}.")
         if self.size < SSIM_WINDOW_PX:
-            raise UserError(f"--size={self.size}: expected at least {SSIM_WINDOW_PX} px, the window of SSIM.")
+            raise UsageError(f"--size={self.size}: expected at least {SSIM_WINDOW_PX} px, the window of SSIM.")
         if self.kind in _SIDED and not 1 <= self.hole_min_px <= self.hole_max_px < self.size:
-            raise UserError(
+            raise UsageError(
                 f"--hole_min={self.hole_min_px}, --hole_max={self.hole_max_px} with --size={self.size}: expected "
                 "1 <= hole_min <= hole_max < size, in px; give all three."
             )
         if self.kind == "files" and self.masks is None:
-            raise UserError("--holes=files: found no --masks; name a folder of masks, white = hole.")
+            raise UsageError("--holes=files: found no --masks; name a folder of masks, white = hole.")
         if self.kind != "files" and self.masks is not None:
-            raise UserError(f"--masks={self.masks}: is not used with --holes={self.kind}; add --holes=files.")
+            raise UsageError(f"--masks={self.masks}: is not used with --holes={self.kind}; add --holes=files.")
 
     def describe(self):
         """Say in a few words what is measured, for titles."""
@@ -85,7 +85,7 @@ PRESETS = {
 
 
 def protocol_from(preset="places", kind=None, size=None, hole_min=None, hole_max=None, masks=None):
-    """Make the protocol that the flags of evaluate.py ask for; None takes the preset's value.
+    """Make the protocol that the flags of `glcic evaluate` ask for; None takes the preset's value.
 
     Args:
         preset: a name in PRESETS.
@@ -98,13 +98,13 @@ def protocol_from(preset="places", kind=None, size=None, hole_min=None, hole_max
         UserError: an unknown name, or flags that do not go together.
     """
     if preset not in PRESETS:
-        raise UserError(f"--preset={preset}: expected one of {', '.join(PRESETS)}.")
+        raise UsageError(f"--preset={preset}: expected one of {', '.join(PRESETS)}.")
     protocol = PRESETS[preset]
     kind = protocol.kind if kind is None else kind
     if kind in KINDS and kind not in _SIDED:
         for flag, value in (("hole_min", hole_min), ("hole_max", hole_max)):
             if value is not None:
-                raise UserError(f"--{flag}={value}: is not used with --holes={kind}; leave it out.")
+                raise UsageError(f"--{flag}={value}: is not used with --holes={kind}; leave it out.")
     changes = {"size": size, "hole_min_px": hole_min, "hole_max_px": hole_max, "masks": Path(masks) if masks else None}
     return dataclasses.replace(protocol, kind=kind, **{k: v for k, v in changes.items() if v is not None})
 
@@ -131,7 +131,7 @@ class Job:
 def find_photos(folder, others=()):
     """List the photos in a folder, without those in folders of masks or reports that lie inside it.
 
-    A folder with `metrics.json` and `index.html` is a report of evaluate.py, whose figures are no photos.
+    A folder with `metrics.json` and `index.html` is a report of `glcic evaluate`, whose figures are not photos.
 
     Args:
         folder: --images.

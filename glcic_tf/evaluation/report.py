@@ -48,7 +48,7 @@ def write(folder, title, notes, problems, rows, summary, by_area, areas, picture
     measured = [name for name in METRICS if any(name in values for values in summary.values())]
     of_photos = [name for name in measured if not METRICS[name].of_set]
     columns = ["image", "method", *of_photos]
-    # backslashreplace: Linux allows file names that are no text in UTF-8.
+    # backslashreplace: Linux allows file names that are not text in UTF-8.
     with open(folder / "metrics.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

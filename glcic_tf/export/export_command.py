@@ -75,7 +75,7 @@ def define_export_flags():
     )
     flags.DEFINE_enum("format", "savedmodel", list(FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File (onnx, litert) or folder to write.", required=True)
-    flags.DEFINE_enum("dtype", "float32", DTYPES, "Of weights and computation, where the format has it.")
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "The type of weights and computation, where the format has it.")
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH in px of the photos, for litert only; by default 256x256.")
     flags.DEFINE_bool("fold_batch_norm", True, "Fold batch normalisation into the convolutions: faster, equal to 1e-4.")
     flags.DEFINE_bool("overwrite", False, "Replace what was exported to --output before.")

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.networks import folding, model_file
 
 NOTES = "glcic.json"  # the notes' name wherever a format has room for one
@@ -19,7 +19,7 @@ def optional_package(name, package, format):
     """Import a module that few need.
 
     Args:
-        name: of the module.
+        name: the module's name.
         package: what pip calls it.
         format: what it is needed for, for the message.
 
@@ -38,7 +38,7 @@ def optional_package(name, package, format):
 def check_dtype(dtype, dtypes, format):
     """Raise UserError unless a format can be written in `dtype`, one of the names in `dtypes`."""
     if dtype not in dtypes:
-        raise UserError(f"--dtype={dtype}: --format={format} has {' and '.join(dtypes)}; choose one of them.")
+        raise UsageError(f"--dtype={dtype}: --format={format} has {' and '.join(dtypes)}; choose one of them.")
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def replacing_file(output, suffix, overwrite):
     output = Path(output)
     if output.suffix.lower() != suffix:
         found = output.suffix or "no suffix"
-        raise UserError(f"{output}: expected a name that ends in {suffix}, found {found}; rename it.")
+        raise UsageError(f"{output}: expected a name that ends in {suffix}, found {found}; rename it.")
     if output.is_dir():
         raise UserError(f"{output}: is a folder; expected the name of a file to write; choose another.")
     if output.exists() and not overwrite:

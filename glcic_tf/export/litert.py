@@ -7,7 +7,7 @@ import zipfile
 
 import tensorflow as tf
 
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.export import formats
 from glcic_tf.networks.completion import STRIDE
 
@@ -41,7 +41,7 @@ def export(model, output, size=SIZE, dtype="float32", fold=True, overwrite=False
     formats.check_dtype(dtype, DTYPES, "litert")
     height, width = size
     if min(size) < 1 or height * width > MAX_PIXELS:
-        raise UserError(f"--size={height}x{width}: expected sides from 1 px up, of {MAX_PIXELS} px in all at most.")
+        raise UsageError(f"--size={height}x{width}: expected sides from 1 px up, of {MAX_PIXELS} px in all at most.")
     with formats.replacing_file(output, SUFFIX, overwrite) as temporary:
         content = _convert(formats.for_inference(model, fold), size, dtype)
         temporary.write_bytes(content)

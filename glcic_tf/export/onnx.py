@@ -24,7 +24,7 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
     Args:
         model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
         output: file to write, ending in `.onnx`; the folders above it are created.
-        dtype: one of DTYPES: of the network's weights and computation.
+        dtype: one of DTYPES, for the network's weights and computation.
         fold: fold batch normalisation into the convolutions, see `folding.fold_batch_norm`.
         overwrite: replace a file that is there.
         metadata: dict of JSON values about the model, as given to `model_file.save`.

@@ -44,8 +44,8 @@ class Graph:
         Args:
             operator: name of the ONNX operator.
             inputs: names of tensors; numbers and arrays become constants (integers of int64).
-            name: of the output, else made up.
-            attributes: of the operator.
+            name: the output's name; made up if it is left out.
+            attributes: the operator's attributes.
         """
         inputs = [x if isinstance(x, str) else self.constant(x) for x in inputs]
         name = name or f"{operator}_{len(self.nodes)}"
@@ -68,7 +68,7 @@ def add_network(graph, model, inputs, dtype):
         graph: `Graph`.
         model: functional Keras model of float32 and channels_last, of the layers that `model_file.load` lets pass.
         inputs: {name of an input of the model: name of a tensor [batch, channels, height, width] of `dtype`}.
-        dtype: "float32" or "float16": of weights and computation.
+        dtype: "float32" or "float16", the type of weights and computation.
 
     Returns:
         Name of the output, a tensor [batch, channels, height, width] of `dtype`.

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 from glcic_tf.common import files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError
 from glcic_tf.export import formats
 from glcic_tf.export import onnx as onnx_format
 
@@ -35,7 +35,7 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
     openvino, onnx = (formats.optional_package(name, name, "openvino") for name in ("openvino", "onnx"))
     transformations = formats.optional_package("openvino._offline_transformations", "openvino", "openvino")
     if str(output).lower().endswith((".xml", ".bin")):
-        raise UserError(f"{output}: expected the name of a folder, which will hold {XML} and {BIN}; leave the suffix.")
+        raise UsageError(f"{output}: expected the name of a folder, which will hold {XML} and {BIN}; leave the suffix.")
     members = {XML, BIN, formats.NOTES}
     with files.replacing_folder(output, overwrite, "an OpenVINO model", XML, members) as temporary:
         proto = onnx_format.build(onnx, formats.for_inference(model, fold))

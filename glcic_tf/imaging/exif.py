@@ -1,9 +1,9 @@
 """EXIF read from untrusted bytes and written anew, as it may stand beside the same pixels turned upright.
 
-EXIF often holds small copies of the photo, and those would still show what the user removed. So what is written are its
-four standard directories alone, without thumbnail (that is a fifth) and maker note (where cameras keep a preview, and
-which does not survive a move). Nothing here raises for what it is given, and nothing grows beyond a small multiple of
-it.
+EXIF often holds small copies of the photo, and those would still show what the user removed. So only its four
+standard directories are written, without the thumbnail (which is in a fifth) and the maker note (where cameras keep a
+preview, and which does not survive a move). Nothing here raises an error for what it is given, and nothing grows beyond
+a small multiple of it.
 
 A TIFF file is built the same way, with EXIF among its own directories: its EXIF is read and written here too.
 """
@@ -24,7 +24,7 @@ _DROPPED = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202, 0x02BC, 0x86
 _OF_PHOTO = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, _ORIENTATION, *_POINTERS}
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 129: 1}  # by type
 _NUMBER_BYTES = _ITEM_BYTES | {5: 4, 10: 4}  # a rational is two numbers
-_MAX_BYTES = 8_000_000  # of the values of one directory
+_MAX_BYTES = 8_000_000  # the values of one directory
 _SHORT, _LONG, _BYTES = 3, 4, 7
 _IPTC = 0x83BB
 _JPEG_START = b"\xff\xd8\xff"
@@ -32,7 +32,7 @@ _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 def upright(exif):
-    """Return what EXIF says of the turn, and EXIF that says that there is none to make.
+    """Return what EXIF says about the turn, and EXIF that says that no turn is needed.
 
     Args:
         exif: bytes from the TIFF header on.

@@ -6,7 +6,7 @@ A hole is bool [height, width], True where pixels are to be completed.
 import cv2
 import numpy as np
 
-# Holes nearer than this belong together: windows around them would overlap so much that one costs hardly ever more.
+# Holes nearer than this belong together: windows around them would overlap so much that one hardly ever costs more.
 GROUPING_PX = 64
 ALPHA = "alpha"  # as mask: the transparency of the image
 
@@ -83,12 +83,12 @@ def unseen(image, hole):
 
 
 def prepare(hole, shape, invert=False, dilate_px=0):
-    """Bring a hole as the user drew it to an image: invert it, resize it if it has not the shape, grow it.
+    """Bring a hole as the user drew it to an image: invert it, resize it if its shape differs, grow it.
 
     Args:
         hole: bool [height, width].
         shape: (height, width) of the image in px.
-        invert: what was drawn is known, and the rest is the hole.
+        invert: what was drawn is what is known, and the rest is the hole.
         dilate_px: see `dilate`.
 
     Raises:
@@ -102,7 +102,7 @@ def prepare(hole, shape, invert=False, dilate_px=0):
 
 
 def resize(hole, shape):
-    """Bring a hole to another size, (height, width) in px; nothing that the mask covers gets lost in shrinking."""
+    """Bring a hole to another size, (height, width) in px; nothing that the mask covers is lost in shrinking."""
     height, width = shape
     shrinking = height * width < hole.size
     share = cv2.resize(
@@ -112,7 +112,7 @@ def resize(hole, shape):
 
 
 def dilate(hole, radius_px):
-    """Grow a hole by a disk of `radius_px`, since a mask drawn too tightly leaves the rim of what is to go."""
+    """Grow a hole by a disk of `radius_px`, since a mask drawn too tightly leaves a rim of what is to go."""
     grown, radius = hole.copy(), int(radius_px)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     for box in group_boxes(hole):
@@ -135,7 +135,7 @@ def thickness(hole, box):
 
 
 def thick(hole, least_px):
-    """Keep of a hole the groups (see `groups`) that are at least so thick: bool [height, width]."""
+    """Keep those groups of a hole (see `groups`) that are at least so thick: bool [height, width]."""
     kept = np.zeros_like(hole)
     for box, own in groups(hole):
         if thickness(hole, box) >= least_px:
@@ -151,7 +151,7 @@ def groups(hole):
         own is bool [bottom - top, right - left], which pixels in the box are the group's. Boxes may overlap.
     """
     tile = GROUPING_PX
-    # Whether a tile holds a hole. Most rows of a large image hold none, and to see that is quick.
+    # Whether a tile holds a hole. Most rows of a large image hold none, which is quick to see.
     tiles = np.zeros((-(-hole.shape[0] // tile), -(-hole.shape[1] // tile)), np.uint8)
     for row in np.unique(np.flatnonzero(hole.any(axis=1)) // tile):
         columns = hole[row * tile : (row + 1) * tile].any(axis=0)
@@ -201,8 +201,8 @@ def reduce(image, hole, shape):
         shape: (height, width) of the result in px, not larger than the image.
 
     Returns:
-        The image, float32 of that shape, 0 in its hole; and its hole: where less is known than half of the most that is
-        known of any pixel, which is half of a pixel's area but where only specks are known.
+        The image, float32 of that shape, 0 in its hole; and its hole, which is where less than half as much is known as
+        of the best known pixel: less than half of its area, unless only specks are known anywhere.
     """
     size = (shape[1], shape[0])
     known = cv2.resize((~hole).astype(np.float32), size, interpolation=cv2.INTER_AREA)

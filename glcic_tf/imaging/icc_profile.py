@@ -1,7 +1,7 @@
 """ICC profiles made of what files say about their colours in other words: gamma and primaries, or code points.
 
-A profile here is of version 2, as small as can be: where the primaries are, adapted to the profile's white (D50), and
-the curve, a power or a table. Sources: ICC.1:2001-04; primaries and curves by number: ITU-T H.273.
+A profile here is of version 2, as small as can be: it says where the primaries are, adapted to the profile's white
+(D50), and gives the curve as a power or a table. Sources: ICC.1:2001-04; primaries and curves by number: ITU-T H.273.
 """
 
 import struct
@@ -12,7 +12,7 @@ _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _D65_XY = (0.3127, 0.3290)
 _SRGB_XY = [_D65_XY, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060)]  # white, red, green, blue
-# By H.273's number: white, red, green, blue.
+# By the number in H.273: white, red, green, blue.
 _PRIMARIES = {
     1: _SRGB_XY,
     5: [_D65_XY, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)],
@@ -35,7 +35,7 @@ def of_gamma(gamma, places=None, grey=False):
         grey: for a grey image.
 
     Returns:
-        bytes; None if that is sRGB near enough, or no one's colours.
+        bytes; None if that is sRGB near enough, or if no colours are like that.
     """
     places = places or _SRGB_XY
     if not 0.05 <= gamma <= 20:
@@ -65,7 +65,7 @@ def _srgb_curve():
 
 
 def _profile(places, curve, grey):
-    """Return a profile of a curve: one number, the exponent, or a table of 0 to 65535; None if nothing can be so."""
+    """Return a profile of a curve: an exponent, or a table of 0 to 65535; None if there is no such curve."""
     if any(not 0 < y <= 1 or not 0 <= x <= 1 for x, y in places):
         return None
     white, *primaries = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in places)

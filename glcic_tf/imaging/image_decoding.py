@@ -1,6 +1,6 @@
 """Bytes of image files to pixels, by libvips; BMP by OpenCV, and HEIC by libheif in a process of its own.
 
-Files come from anybody. Of libvips, only the loaders that are made for such files are there, each chosen by the
+Files come from anybody. Only those loaders of libvips are used that are made for such files, each chosen by the
 content. The size is taken from the decoder's own reading of the header, before it decodes a pixel. What is incomplete
 is refused, not half decoded. All functions may be called from several threads at once.
 """
@@ -18,7 +18,7 @@ import pyvips
 from glcic_tf.imaging import exif, image_formats, jpeg_files, png_chunks
 from glcic_tf.imaging.image_formats import Format
 
-# Every failure is raised; a report of the same would only double it.
+# Every failure is raised; a report of it would only say the same again.
 logging.getLogger("pyvips").setLevel(logging.CRITICAL + 1)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 pyvips.block_untrusted_set(True)
@@ -84,7 +84,7 @@ def decode(data, max_pixels, expendable=False):
         Decoded.
 
     Raises:
-        BrokenImageError: the bytes are no image, or a broken, incomplete or too large one.
+        BrokenImageError: the bytes are not an image, or a broken, incomplete or too large one.
     """
     if data[:2] == b"BM":
         return Decoded(_decode_bmp(data, max_pixels), image_formats.BMP, {})
@@ -108,7 +108,7 @@ def decode(data, max_pixels, expendable=False):
 
 
 def jpeg_header(data, max_pixels):
-    """Return what the decoder sees in the header of a JPEG: a JpegHeader, or None if the bytes are no JPEG.
+    """Return what the decoder sees in the header of a JPEG: a JpegHeader, or None if the bytes are not a JPEG.
 
     Raises:
         BrokenImageError: the header is broken, the image is too large, or has too many scans.
@@ -125,7 +125,7 @@ def format_of(data):
     """Return the Format of an image file by its first bytes.
 
     Raises:
-        BrokenImageError: it is none that can be read.
+        BrokenImageError: it is not one that can be read.
     """
     if data[:2] == b"BM":
         return image_formats.BMP
@@ -170,7 +170,7 @@ def _check_size(height, width, max_pixels):
 
 
 def broken(height, width):
-    """Return the error for an image of which a part is missing or damaged."""
+    """Return the error for an image with a part that is missing or damaged."""
     return BrokenImageError(f"is broken or incomplete ({width} x {height} px by its header); get a whole copy.")
 
 

@@ -64,7 +64,7 @@ def _converted(image, found, bgr):
 
 
 def _by_opencv(image, found, jpeg_quality, metadata):
-    """Encode by OpenCV, and put metadata in: OpenCV does it for WebP alone to the full."""
+    """Encode by OpenCV, and put metadata in: OpenCV itself does that fully for WebP alone."""
     suffix = found.suffixes[0]
     if found is image_formats.WEBP:
         known = [(kind, getattr(metadata, name)) for kind, name in _IN_WEBP.items()]
@@ -108,5 +108,5 @@ def _by_libvips(image, found, metadata):
 
 
 def _resolution(dpi):
-    x, y = dpi or (72, 72)  # as every program takes it that finds none
+    x, y = dpi or (72, 72)  # which is what every program assumes where it finds none
     return {"xres": x / _MM_PER_INCH, "yres": y / _MM_PER_INCH}

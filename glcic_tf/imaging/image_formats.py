@@ -12,9 +12,9 @@ class Format:
 
     Attributes:
         name: as people call it.
-        suffixes: of its files; the first is that of files written here.
+        suffixes: those of its files; the first is that of files written here.
         written: whether it is written too.
-        bits: the most that it holds of a channel, as it is written.
+        bits: the most that it holds for a channel, as it is written here.
         alpha, grey: whether it holds them, as it is written.
     """
 
@@ -35,13 +35,13 @@ FORMATS = (
     BMP := Format("BMP", (".bmp",)),
     GIF := Format("GIF", (".gif",), written=False),
     HEIC := Format("HEIC", (".heic", ".heif", ".hif"), written=False),
-    # JPEGs of which more pictures follow the first, and PNGs that move: read, but written as their kin.
+    # JPEGs in which more pictures follow the first, and PNGs that move: read, but written as their kin.
     Format("MPO", (".mpo",), written=False),
     Format("APNG", (".apng",), written=False),
 )
 PHOTO_SUFFIXES = tuple(suffix for f in FORMATS for suffix in f.suffixes)
 WRITTEN_SUFFIXES = tuple(suffix for f in FORMATS if f.written for suffix in f.suffixes)
-# Image files that are not read. A folder may hold them among its photos, and then they are missed.
+# Image files that are not read. A folder may hold them among its photos, where people would miss them.
 OTHER_SUFFIXES = (
     *(".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".svg", ".psd", ".psb", ".xcf", ".tga", ".pcx", ".exr", ".hdr"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".dds", ".ico", ".eps", ".fits"),
@@ -60,5 +60,5 @@ def of(path_suffix):
 
 
 def written_as(found):
-    """Return the Format to write what is like a photo of Format `found`: the same, or the nearest that is written."""
+    """Return the Format in which to write something like a photo of Format `found`: the same, or the nearest one."""
     return found if found.written else _WRITTEN_AS[found.name]

@@ -1,9 +1,9 @@
 """What an image file carries beside its pixels, made fit to be handed on to the output.
 
-It comes from anybody: nothing here raises for it, however broken, and nothing grows beyond a small multiple of it.
-What is handed on must stay true: pixels come out upright and completed, and without what stood behind the photo in its
-file. So XMP loses what promises a gain map, a motion video or another appended item, and pictures, which would still
-show what the user removed.
+It comes from anybody: nothing here raises an error for it, however broken it is, and nothing grows beyond a
+small multiple of it. What is handed on must stay true: pixels come out upright and completed, and without what stood
+behind the photo in its file. So XMP loses what promises a gain map, a motion video or another appended item, and
+pictures, which would still show what the user removed.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from xml.parsers.expat import ExpatError
 
 from glcic_tf.imaging import exif as exif_module
 
-_MAX_BYTES = 8_000_000  # of one kind of metadata; libpng reads no more either
-_MAX_PARSED_BYTES = 2**18  # of XMP: a tree takes a hundred times the memory
+_MAX_BYTES = 8_000_000  # for one kind of metadata; libpng does not read more either
+_MAX_PARSED_BYTES = 2**18  # for XMP, whose tree takes a hundred times the memory
 _ICC_SPACES = {1: b"GRAY", 3: b"RGB ", 4: b"RGB "}  # by channels
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"(<tiff:Orientation>|tiff:Orientation\s*=\s*[\"'])\s*\d+\s*")
 _PICTURES = (b"/9j/", b"iVBORw0KGgo", b"UklGR")  # how JPEG, PNG and WebP begin in base64
 _JPEG_START = b"\xff\xd8\xff"
-# Namespace -> how the names of the properties begin that promise what the output lacks.
+# Namespace -> how the names of those properties begin that promise what the output lacks.
 _PROMISES = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": "",
     "http://ns.apple.com/HDRGainMap/1.0/": "",
@@ -50,7 +50,7 @@ class Metadata:
         text: tuple of (keyword, text): the texts of a PNG.
         dpi: resolution, (x, y) in dots per inch, where the file has one of its own beside EXIF's; or None.
         cicp: the 4 bytes with which a PNG says that it is HDR, which no profile can; or None.
-        chroma: sampling of a JPEG's colours: "4:2:0", "4:2:2" or "4:4:4"; None if the photo was no JPEG.
+        chroma: sampling of a JPEG's colours: "4:2:0", "4:2:2" or "4:4:4"; None if the photo was not a JPEG.
     """
 
     exif: bytes | None = None

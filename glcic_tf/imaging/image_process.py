@@ -42,7 +42,7 @@ def decode(data, max_pixels):
     try:
         return _received(done.stdout, max_pixels)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise BrokenImageError("is broken: its decoder gave something else than an image.") from error
+        raise BrokenImageError("is broken: its decoder gave something other than an image.") from error
 
 
 def _received(answer, max_pixels):

@@ -1,7 +1,7 @@
 """Image files to NumPy arrays and back; colour is RGB, EXIF turns are applied.
 
-Files come from anybody: see `image_decoding` for what is refused. Of an animation or a file of several pages the first
-picture is read. All functions may be called from several threads at once.
+Files come from anybody: see `image_decoding` for what is refused. The first picture of an
+animation, or of a file of several pages, is read. All functions may be called from several threads at once.
 """
 
 import os
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from glcic_tf.common import files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.imaging import image_decoding, image_encoding, image_formats, image_metadata, image_process, jpeg_files
 from glcic_tf.imaging.image_decoding import BrokenImageError
 from glcic_tf.imaging.image_formats import OTHER_SUFFIXES, PHOTO_SUFFIXES, WRITTEN_SUFFIXES
@@ -62,7 +62,7 @@ def look_through(folder):
         Found.
 
     Raises:
-        UserError: the folder is missing, is no folder or cannot be listed.
+        UserError: the folder is missing, is not a folder or cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -104,14 +104,15 @@ def read_photo(path, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         path: file; the format is told by its content, whatever its suffix.
         max_pixels: refuse larger images before decoding them.
         shorter_edge_px: what the photo is to be shrunk to. A JPEG of three times that or more is then decoded at 1/2,
-            1/4 or 1/8 of its size, from its low frequencies alone, as far as 1.5 times that are left: in half of the
-            time and less, and shrunk on from there half a grey level away from what averaging the whole photo gives.
+            1/4 or 1/8 of its size, from its low frequencies alone, as long as 1.5 times the wanted size are left. That
+            takes half of the time or less, and the result is half a grey level away from that of averaging the whole
+            photo.
 
     Returns:
         uint8 [height, width, 3] RGB, turned as EXIF says.
 
     Raises:
-        UserError: the file is missing, empty, too large, broken, incomplete or no image.
+        UserError: the file is missing, empty, too large, broken, incomplete or not an image.
     """
     data = _read(path, max_pixels)
     try:
@@ -141,8 +142,8 @@ def decode_jpeg(data, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         max_pixels, shorter_edge_px: as for `read_photo`.
 
     Returns:
-        (uint8 [height, width, 3] RGB, EXIF's orientation, which is not followed here); None if it is no JPEG, or one of
-        CMYK.
+        (uint8 [height, width, 3] RGB, EXIF's orientation, which is not followed here); None if it is not a JPEG, or
+        is one in CMYK.
 
     Raises:
         BrokenImageError: it is too large, broken or incomplete, or has too many scans.
@@ -158,7 +159,7 @@ def decode_jpeg(data, max_pixels=MAX_PIXELS, shorter_edge_px=None):
         photo = None
     if photo is None:
         raise image_decoding.broken(header.height, header.width)
-    if factor > 1:  # the last row and column stand for less than the others where the size is no multiple
+    if factor > 1:  # the last row and column stand for less than the others where the size is not a multiple
         # OpenCV 5 decodes at reduced size to BGR alone.
         photo = cv2.cvtColor(photo[: header.height // factor, : header.width // factor], cv2.COLOR_BGR2RGB)
     # OpenCV does not say whether a part is missing; libvips does, and is asked where that may be.
@@ -176,7 +177,7 @@ class Opened(typing.NamedTuple):
         metadata: Metadata, to be given to `write_image`: EXIF (without thumbnail and maker note, and saying that the
             pixels are upright), ICC profile, XMP, IPTC, texts and resolution, as far as the file has them and they are
             sound.
-        suffix: of the format to write what is like it: the file's own, or the nearest that is written.
+        suffix: that of the format in which to write something like it: the file's own, or the nearest that is written.
         pictures: how many the file holds; this is the first.
         sensor_shape: (height, width) before EXIF's turn, if that swapped them; else None.
     """
@@ -211,7 +212,7 @@ def open_image(path, max_pixels=MAX_PIXELS, isolated=False):
 
     Args:
         path, max_pixels: as for `read_photo`.
-        isolated: decode it in a process of its own, so that no file whatever can end this one; takes half a second.
+        isolated: decode it in a process of its own, so that no file can end this one; takes half a second.
 
     Returns:
         Opened.
@@ -268,9 +269,9 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
     PNG and TIFF keep everything. AVIF is written lossless and keeps 12 bit; WebP is written lossless and keeps 8 bit,
     but not the colour of fully transparent pixels; in both, grey becomes RGB. BMP keeps 8-bit grey, RGB and RGBA. JPEG
     keeps 8-bit grey and RGB, with as many samples of colour as the photo had in its file, which are all of them if that
-    was no JPEG. Where there is no room for them, 16 bit is rounded to 8 and alpha dropped. The file appears under its
-    name only when it is complete. What each keeps of the metadata: docs/completion.md. A profile is left out if it is
-    not for the colours that are written: of grey, and RGB is written.
+    was not a JPEG. Where there is no room for them, 16 bit is rounded to 8 and alpha dropped. The file appears under
+    its name only when it is complete. What each keeps of the metadata: docs/completion.md. A profile is left out if it
+    is not for the colours that are written: one for grey, say, where RGB is written.
 
     Args:
         path: file to write, replaced if it is there; its folder must exist.
@@ -280,7 +281,7 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
 
     Raises:
         UserError: unknown suffix, a place that cannot be written, or an image too large for the format.
-        ValueError: `image` is no such array.
+        ValueError: `image` is not such an array.
     """
     path, image = Path(path), np.asarray(image)
     found = image_formats.of(check_writable_suffix(path))
@@ -301,15 +302,17 @@ def check_writable_suffix(path):
     suffix = Path(path).suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
         found = repr(suffix) if suffix else "no suffix"
-        raise UserError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
+        raise UsageError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     return suffix
 
 
 def suffix_like(path):
-    """Return the suffix to write what is like an image file: of its format by its content, or of the nearest written.
+    """Return the suffix under which to write something like an image file, by its content and not by its name.
+
+    It is that of the same format, or of the nearest that is written.
 
     Raises:
-        UserError: the file cannot be read, or is no image.
+        UserError: the file cannot be read, or is not an image.
     """
     with files.open_regular(path, "an image file") as file:
         start = file.read(files.START_BYTES)
@@ -338,13 +341,13 @@ def _decode(data, max_pixels, isolated=False):
 
 
 def _turn_and_metadata(decoded):
-    """Return (EXIF's orientation, 1 if there is no turn to make, and Metadata)."""
+    """Return (EXIF's orientation, which is 1 if no turn is needed, and Metadata)."""
     turn, metadata = image_metadata.clean(**decoded.carried)
     return 1 if decoded.turned else turn, metadata
 
 
 def _reduction(shorter_px, wanted_px):
-    """Return the factor, 1 to 8, that a JPEG may be decoded smaller by."""
+    """Return by which factor, 1 to 8, a JPEG may be decoded smaller."""
     if wanted_px is None:
         return 1
     return max([factor for factor in _REDUCED if shorter_px // factor >= _REDUCED_ROOM * wanted_px], default=1)

@@ -1,6 +1,6 @@
-"""JPEGs whole or broken: libjpeg fills in for what is missing and only warns of it, so here its warnings count.
+"""JPEGs whole or broken: libjpeg fills in what is missing and only warns about it, so its warnings count here.
 
-Also bounded in time: a progressive JPEG may have thousands of scans, each of which takes a pass over the picture.
+Time is bounded too: a progressive JPEG may have thousands of scans, each of which takes a pass over the picture.
 """
 
 import re
@@ -35,7 +35,7 @@ def _open(data):
 
 
 def has_one_scan(header):
-    """Whether a JPEG is of one scan, as those are that are not progressive."""
+    """Whether a JPEG has one scan only, as those have that are not progressive."""
     return "jpeg-multiscan" not in header.get_fields() or not header.get("jpeg-multiscan")
 
 
@@ -67,7 +67,7 @@ def decode(data):
 
 
 def may_lack_a_part(data, photo):
-    """Whether a JPEG that was decoded without complaint may lack its lower part: a cheap look, which errs to yes.
+    """Whether a JPEG that was decoded without complaint may lack its lower part: a cheap look; yes when in doubt.
 
     Args:
         data: bytes of a JPEG of one scan.
@@ -118,7 +118,7 @@ def _decode_strictly(data):
             pixels = np.frombuffer(image.write_to_memory(), np.uint8)
         except pyvips.Error:
             return None
-        # libvips looks for warnings before it decodes the next rows: those about the last rows are only noted.
+        # libvips looks for warnings before it decodes the next rows: those about the last rows are only noted down.
         noted = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())
         pyvips.vips_lib.vips_error_clear()
     return None if b"VipsJpeg" in noted else pixels.reshape(image.height, image.width, image.bands)

@@ -90,7 +90,7 @@ def _text(keyword, value):
 
 
 def raw_profiles(text):
-    """Return {"exif" or "iptc": bytes} of which older programs wrote the digits into texts: (keyword, text) pairs."""
+    """Return {"exif" or "iptc": bytes} from (keyword, text) pairs, into which older programs wrote its digits."""
     found = {}
     for keyword, value in text:
         kind, words = keyword.removeprefix("Raw profile type "), value.split()

@@ -1,4 +1,4 @@
-"""Batch normalisation for training: over all replicas, and by TensorFlow's fused kernels where there is one."""
+"""Batch normalisation for training: over all replicas, and on a single one by TensorFlow's fused kernels."""
 
 import keras
 import tensorflow as tf
@@ -8,7 +8,7 @@ _KERAS_OWN = {"module": "keras.layers", "class_name": "BatchNormalization", "reg
 
 @keras.saving.register_keras_serializable("glcic_tf")
 class SyncBatchNormalization(keras.layers.BatchNormalization):
-    """Normalise [batch, height, width, channels] over the examples of all replicas, which have the same number each.
+    """Normalise [batch, height, width, channels] over the examples of all replicas, which have equally many.
 
     The same to rounding as Keras' own layer with synchronized=True, moving statistics too, but quicker in training:
 
@@ -17,8 +17,8 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
       are no such kernels, it is Keras' own.
     - On several, Keras sums three vectors over the replicas, one after the other; here they are one.
 
-    It differentiates twice rightly, as R1 needs it. Keras' layer without `synchronized` does not: `tf.nn.moments` stops
-    the gradient at the mean, which is right for the first derivative and wrong for the second.
+    Its second derivatives are right, as R1 needs them. Those of Keras' layer without `synchronized` are not:
+    `tf.nn.moments` stops the gradient at the mean, which is right for the first derivative and wrong for the second.
     """
 
     def call(self, inputs, training=None, mask=None):

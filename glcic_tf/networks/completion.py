@@ -48,7 +48,7 @@ def completion_network(
         synchronized: for training: statistics of a batch over all replicas, and faster on one, see `batch_norm`.
         dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are float32 always.
         relu_first: ReLU comes before batch normalisation, as in GLCIC-PyTorch.
-        epsilon: of batch normalisation.
+        epsilon: what batch normalisation adds to the variance.
         input_scale, input_offset: known pixels are multiplied by the one and moved by the other, RGB, first: the
             authors' release subtracts the mean and fills with 0, MMagic works on [-1, 1].
         output: "sigmoid", or "clip" to [0, 1].

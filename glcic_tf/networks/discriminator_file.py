@@ -1,4 +1,4 @@
-"""The model file of a context discriminator: weights, and in its notes what the network was built with.
+"""The model file of a context discriminator: weights, and in its notes, what the network was built with.
 
 Unlike a completion network's it is loaded by this package alone: the network is built here from the notes, and only
 numbers come from the file.
@@ -36,7 +36,7 @@ def load(path):
     arguments = model_file.read_metadata(path).get(_ARGUMENTS)
 
     def refuse(reason):
-        return UserError(f"{path}: holds no discriminator: {reason}; give a file that `glcic convert` wrote of one.")
+        return UserError(f"{path}: holds no discriminator: {reason}; give a file with one that `glcic convert` wrote.")
 
     if not isinstance(arguments, dict) or set(arguments) != _EXPECTED:
         raise refuse("its notes do not describe one")

@@ -20,8 +20,8 @@ _HIDDEN = re.compile(r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])")  # all up to co
 def fold_batch_norm(model):
     """Return a float32 copy of a model for inference, with batch normalisation folded into convolutions where possible.
 
-    Folded is a BatchNormalization whose input is a Conv2D or Conv2DTranspose without an activation, if nothing else
-    reads that convolution's output and both are called once. All other layers stay, under their own names.
+    A BatchNormalization is folded if its input is a Conv2D or Conv2DTranspose without an activation, nothing else reads
+    that convolution's output, and both are called once. All other layers stay, under their own names.
 
     Args:
         model: functional Keras model, of any dtype policy; it stays as it is.
@@ -51,7 +51,7 @@ def fold_batch_norm(model):
 
 
 def compute_in_bfloat16(model):
-    """Return a copy of a completion network whose hidden layers compute in bfloat16: on CPUs with it in half the time.
+    """Return a copy of a completion network whose hidden layers compute in bfloat16: half the time where CPUs have it.
 
     Args:
         model: float32 functional Keras model with the layer names of `completion.completion_network`, folded or not.

@@ -22,7 +22,7 @@ def draw(path, shape, seed):
     Args:
         path: the variable's path in its network, `<layer>/<kind>`; no two variables of a seed draw the same numbers.
         shape: tuple; a kernel is [..., in, out] (or [..., out, in] in a deconvolution).
-        seed: of the network.
+        seed: the network's seed.
 
     Returns:
         float32 array.

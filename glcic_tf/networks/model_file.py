@@ -44,7 +44,7 @@ class _Refused(Exception):
 
 
 def save(model, path, metadata=None):
-    """Write a completion network as float32 `.keras` file, which appears under its name only when it is complete.
+    """Write a completion network as a float32 `.keras` file, which appears under its name only when it is complete.
 
     Args:
         model: functional Keras model, of any dtype policy; optimiser and losses are left out.
@@ -79,8 +79,8 @@ def load(path):
         [batch, height, width, 3]; see `completion.completion_network`.
 
     Raises:
-        UserError: the file is missing, no `.keras` file, too large, broken, holds a layer that is not on the list of
-            standard layers, or another kind of network.
+        UserError: the file is missing, not a `.keras` file, too large or broken, or holds a layer that is not on the
+            list of standard layers, or another kind of network.
     """
     path = DEFAULT_MODEL if path == PACKAGE else path
     try:
@@ -116,7 +116,7 @@ def read_metadata(path):
 
 
 def read_weights(path, model):
-    """Load the weights of a `.keras` file into a network that the caller built; of the file only numbers are used.
+    """Load the weights of a `.keras` file into a network that the caller built; only numbers are taken from the file.
 
     Raises:
         UserError: as for `load`, or the weights do not fit.
@@ -200,7 +200,7 @@ def _opened(path):
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise _Refused(f"it is no zip file ({first_line(error)})") from error
+        raise _Refused(f"it is not a zip file ({first_line(error)})") from error
     members = archive.infolist()
     names = sorted(member.filename for member in members)
     size = sum(member.file_size for member in members)
@@ -285,5 +285,5 @@ def _spell(shapes):
 
 def _user_error(path, refused):
     return UserError(
-        f"{path}: is no model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
+        f"{path}: is not a model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
     )

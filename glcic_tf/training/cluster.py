@@ -71,12 +71,12 @@ def check_tf_config(text):
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise refusal(f"is no JSON ({error})") from error
+        raise refusal(f"is not JSON ({error})") from error
     jobs = config.get("cluster") if isinstance(config, dict) else None
     expect(isinstance(jobs, dict) and jobs, "has no cluster")
     others = sorted(set(jobs) - set(_JOBS))
     expect(not others, f"has a job {', '.join(others)} in its cluster, where there can be workers and a chief only")
-    expect(all(isinstance(job, list) and job for job in jobs.values()), "has a job that is no list of addresses")
+    expect(all(isinstance(job, list) and job for job in jobs.values()), "has a job that is not a list of addresses")
     addresses = [address for job in jobs.values() for address in job]
     for address in addresses:
         port = address.rpartition(":")[2] if isinstance(address, str) and ":" in address else ""
@@ -94,7 +94,7 @@ class Cluster:
 
     Attributes:
         workers: how many there are.
-        index: of this one; 0 is the chief, who alone writes files.
+        index: which worker this one is; 0 is the chief, who alone writes files.
     """
 
     def __init__(self, strategy):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.training import cluster
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
@@ -45,4 +45,4 @@ def make_strategy(name="auto", tpu=""):
             # NCCL, the default, is for GPUs only.
             cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
         )
-    raise UserError(f"--strategy={name}: expected one of {', '.join(STRATEGIES)}.")
+    raise UsageError(f"--strategy={name}: expected one of {', '.join(STRATEGIES)}.")

@@ -8,10 +8,10 @@ MIN_LOSS_SCALE = 1.0
 
 
 def check_loss(step, bad_step, scale, last_good):
-    """Raise UserError if the loss was no number at `bad_step` (-1: it always was), or its scale fell too low.
+    """Raise UserError if the loss was not a number at `bad_step` (-1: it always was), or its scale fell too low.
 
     Args:
-        step: of the run.
+        step: where the run is.
         bad_step: as `steps.make_loop` says.
         scale: the smallest loss scale; None: the loss is not scaled. A scaled loss may overflow now and then.
         last_good: function that says what is kept of the run.
@@ -23,7 +23,7 @@ def check_loss(step, bad_step, scale, last_good):
 
 
 def check_weights(step, arrays, last_good):
-    """Raise UserError if a weight or a batch statistic is no number; `arrays`: pairs of a name and a NumPy array."""
+    """Raise UserError if a weight or a batch statistic is not a number; `arrays`: pairs of a name and a NumPy array."""
     for name, array in arrays:
         if not np.all(np.isfinite(array)):
             raise UserError(f"step {step}: {name} is not finite. {_advice(last_good)}")

@@ -10,7 +10,7 @@ import time
 import tensorflow as tf
 
 from glcic_tf.common import signals, storage
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.data import sources
 from glcic_tf.data.dataset import batches
 from glcic_tf.training import devices, optimizers, run_checks, stats, steps
@@ -38,11 +38,11 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         True if the phase is over, False if a signal stopped the run, which can then be resumed.
 
     Raises:
-        UserError: something given contradicts itself, the run's folder or the data; or the loss is no number any more.
+        UserError: something given contradicts itself, the run's folder or the data; or the loss is no longer a number.
         cluster.WorkerLost: with `multi_worker`, another worker does not answer; the same call in a new process goes on.
     """
     if storage.is_remote(workdir):
-        raise UserError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
+        raise UsageError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
     stages = resolve(config)
     strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
     check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)

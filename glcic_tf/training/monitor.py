@@ -102,7 +102,7 @@ class Validation:
         photos: an examples.Photos; the central square of each is used; those that cannot be decoded are left out.
         state: the TrainState whose network completes them.
         stage: the stage whose sizes and holes they are shown at.
-        seed: of the holes.
+        seed: what the holes are drawn from.
     """
 
     def __init__(self, photos, state, stage, seed):

@@ -2,7 +2,7 @@
 
 import itertools
 
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.training.stages import PHASES
 
 
@@ -13,7 +13,7 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
         stages: list of stages.Stage in their order: the run's, or those that a bundle holds.
         phase: one of PHASES, or "all".
         step: steps that the run has done.
-        folder: of the run, for messages.
+        folder: the run's folder, for messages.
         begun: whether the folder holds a state of the run.
         init_from: the config's; a run that has not begun may then leave out the phases before.
         ends: {phase: the run's step at which it is over}, where `stages` are not all.
@@ -29,7 +29,7 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
     if phase == "all":
         return left
     if phase not in PHASES:
-        raise UserError(f"--phase={phase}: expected one of {', '.join(PHASES)} or all.")
+        raise UsageError(f"--phase={phase}: expected one of {', '.join(PHASES)} or all.")
     if phase not in ends:
         raise UserError(f"--phase={phase}: the config has no stage of this phase.")
     if ends[phase] <= step:

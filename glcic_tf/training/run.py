@@ -133,7 +133,7 @@ class Run:
         except (AttributeError, ValueError) as error:
             raise UserError(
                 f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "
-                f"ours ({first_line(error)}); give a file that train.py or convert.py wrote."
+                f"ours ({first_line(error)}); give a file that `glcic train` or `glcic convert` wrote."
             ) from error
         if network["width"] != self.config.width:
             _logger.info("config.width=%g: the network of the model file has %g", self.config.width, network["width"])
@@ -165,7 +165,7 @@ class Run:
             self.state.enter(stage)
 
     def check_finite(self, bad_step):
-        """Raise UserError if the loss was no number at `bad_step` (-1: it always was), or its scale fell too low."""
+        """Raise UserError if the loss was not a number at `bad_step` (-1: it always was), or its scale fell too low."""
         scale = self.state.loss_scale()
         if scale is not None and bad_step >= 0:
             self.saver.check_weights(self.state)  # an overflow on the way forward also gets into the batch statistics

@@ -39,13 +39,13 @@ class Saver:
         return f"the last good checkpoint is kept: {latest[0]}" if latest else "no checkpoint was saved yet"
 
     def check_weights(self, state):
-        """Raise UserError if a weight or a batch statistic is no number."""
+        """Raise UserError if a weight or a batch statistic is not a number."""
         for network in filter(None, [state.completion, state.average, state.discriminator]):
             arrays = ((v.path, keras.ops.convert_to_numpy(v)) for v in network.variables)
             health.check_weights(int(state.step.numpy()), arrays, self.last_good)
 
     def save(self, state, stage):
-        """Save a checkpoint of the state, which is in `stage`; one with weights that are no numbers is refused."""
+        """Save a checkpoint of the state, which is in `stage`; one with weights that are not numbers is refused."""
         self.check_weights(state)
         if self._writes:
             self._save_to(self.checkpoints, state, stage)

@@ -29,7 +29,8 @@ class TrainState:
             config: ConfigDict.
             mean_pixel: as in `completion.completion_network`.
             strategy: tf.distribute.Strategy.
-            arguments: of `completion.completion_network`, from a model file that C is to be like; None: the config's.
+            arguments: those of `completion.completion_network`, read off a model file that C is to be like; None:
+                the config's.
             first_discriminator: network that D starts from, see `discriminator_file.load`; None: random weights.
         """
         self.config, self.strategy, self._first_discriminator = config, strategy, first_discriminator

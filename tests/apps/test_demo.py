@@ -65,7 +65,7 @@ def test_mistakes_are_one_line(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--output=.*file: cannot be created"):
         demo.demo(tmp_path / "file", model)
-    with pytest.raises(UserError, match="file: is no model file"):
+    with pytest.raises(UserError, match="file: is not a model file"):
         demo.demo(tmp_path / "demo", tmp_path / "file")
     with pytest.raises(UserError, match="none.png: cannot be read"):
         demo.sample_photo("none.png")

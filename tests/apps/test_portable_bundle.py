@@ -116,7 +116,7 @@ def test_a_bundle_that_has_a_state_begins_with_it(own, bundle, photos, tmp_path,
     assert train(bundle, photos, tmp_path / "out") == 0
     assert_same(newest(tmp_path / "on")[0], newest(tmp_path / "out")[0])
     shutil.rmtree(folder / "state")
-    fails(capsys, f"{folder}/state: is no saved state (state.json: No such file", folder, photos, tmp_path / "o")
+    fails(capsys, f"{folder}/state: is not a saved state (state.json: No such file", folder, photos, tmp_path / "o")
 
 
 def test_a_program_has_the_parameters_of_its_arguments(bundle):

@@ -190,7 +190,7 @@ def test_without_jax_there_is_one_line(bundle, photos, tmp_path):
         (["export", "--config=no.py"], "glcic portable export: --config=no.py: there is no such file"),
         (["export", "--config=configs/tiny.py", "--config.batch=3"], "did you mean batch_size"),
         (["import", "--workdir=x"], "glcic portable import: missing: --state"),
-        (["import", "--state=nowhere", "--workdir=/nowhere/x"], "nowhere: is no saved state"),
+        (["import", "--state=nowhere", "--workdir=/nowhere/x"], "nowhere: is not a saved state"),
     ],
 )
 def test_wrong_flags_of_the_other_commands_are_one_line(argv, message, tmp_path):

@@ -161,7 +161,7 @@ def test_two_states_are_kept_and_a_state_of_other_parts_is_replaced(tmp_path):
     saved.save(arrays_of(1), {"step": 8}, "all", 32)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000007", "step-00000008", "step-x"]
     (tmp_path / "step-00000008" / "of the user").write_text("")
-    with pytest.raises(UserError, match="holds .* and is more than a saved state"):
+    with pytest.raises(UserError, match="holds .* and is not a saved state alone"):
         saved.save(arrays_of(1), {"step": 8}, "all", 32)
 
 
@@ -191,8 +191,8 @@ DAMAGES = {
     "cut": "completion.npz: has another checksum than state.json says; the state is damaged",
     "bit": "completion.npz: has another checksum than state.json says; the state is damaged",
     "missing": "completion.npz: cannot be read (No such file or directory); copy the whole state again",
-    "manifest": "state.json: is no JSON; the state is damaged: take an older one",
-    "no manifest": "is no saved state (state.json: No such file or directory); name the folder of one",
+    "manifest": "state.json: is not JSON; the state is damaged: take an older one",
+    "no manifest": "is not a saved state (state.json: No such file or directory); name the folder of one",
     "format": "state.json: is of another format than this version's 1",
     "list": "state.json: is of another format than this version's 1",
     "files": "state.json: misses files or step; the state is damaged",

@@ -133,7 +133,7 @@ def test_no_model_is_one_line(tmp_path):
     flags = ["--image=photo.png", "--mask=mask.png", "--output=out.png", "--model=no.keras"]
     done = run_script(*flags, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("infer.py: no.keras: is no model file") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("infer.py: no.keras: is not a model file") and done.stderr.count("\n") == 1
     assert files(tmp_path) == ["mask.png", "no.keras", "photo.png"]
 
 
@@ -184,7 +184,7 @@ def single_mistakes():
     yield "unwritable", {"output": "text.png/out.png"}, r"text\.png: cannot be created"
     yield "exists", {"output": "white.png"}, r"white\.png: exists already; add --overwrite"
     yield "same_file", {"output": "photo.png"}, r"photo\.png: exists already; add --overwrite"
-    yield "no_model", {"model": "text.png"}, r"text\.png: is no model file"
+    yield "no_model", {"model": "text.png"}, r"text\.png: is not a model file"
     yield "empty_folder", {"image": "void"}, r"void: holds no photo"
     yield "mask_folder", {"mask": "void"}, r"--mask=.*void: is a folder, but --image=.*photo\.png is a file"
     yield (

@@ -4,6 +4,8 @@ Names and shapes are written out here, apart from the package, as GLCIC-PyTorch,
 them. Numbers are scaled so that signals neither die nor explode, with variances down to 1e-3.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 # Of C: index, channels in and out at full width, side of the kernel, deconvolution or not.
@@ -85,6 +87,37 @@ def mmagic_completion(seed=0, width=1.0):
         else:
             state[f"{name}.conv.bias"] = bias
     return state
+
+
+def _module(class_name, **fields):
+    return SimpleNamespace(class_name=class_name, fields=fields)
+
+
+def torch7_release(seed=0, width=1.0, mean=MEAN):
+    """The authors' file, as `torch7.read` returns it."""
+    modules = []
+    for index, kernel, bias, statistics in completion_layers(np.random.default_rng(seed), width):
+        size, dilation = kernel.shape[-1], DILATIONS.get(index, 1)
+        kind, padding = "SpatialConvolution", dilation * (size // 2)
+        if 5 <= index <= 12:
+            kind = "SpatialDilatedConvolution"
+        outputs = len(bias)
+        fields = {"weight": kernel, "bias": bias, "kW": size, "kH": size, "nOutputPlane": outputs}
+        if index in (13, 15):
+            kind, padding = "SpatialFullConvolution", 1
+            fields |= {"adjW": 0, "adjH": 0}
+        if index in (5, 6, 7, 8, 9, 10, 11, 12):
+            fields |= {"dilationW": dilation, "dilationH": dilation}
+        stride = 2 if index in (2, 4, 13, 15) else 1
+        fields |= {"dW": stride, "dH": stride, "padW": padding, "padH": padding, "gradWeight": kernel * 0}
+        modules.append(_module(f"nn.{kind}", **fields))
+        if statistics:
+            names = ("weight", "bias", "running_mean", "running_var")
+            values = dict(zip(names, statistics, strict=True))
+            modules += [_module("nn.SpatialBatchNormalization", eps=1e-5, momentum=0.1, **values), _module("nn.ReLU")]
+    modules.append(_module("nn.Sigmoid"))
+    sequential = _module("nn.Sequential", modules=dict(enumerate(modules, 1)), train=False)
+    return {"model": sequential, "mean": np.array(mean)}
 
 
 def tower(rng, prefix, conv, bn, dense, depth, side, width, bias):

@@ -1,16 +1,15 @@
 """convert.py from outside: files of every layout, written by hand, become model files that the other scripts take."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import published_files
 import published_weights
 import pytest
 import torch7_writer
 import torch_writer
-from test_published import torch7_release
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
@@ -24,55 +23,15 @@ ROOT = Path(__file__).parents[2]
 NARROW = 1 / 32
 
 
-def as_torch7(value):
-    """The authors' file for the writer, all tensors as views into one flat storage, as after getParameters()."""
-    arrays = []
-
-    def gather(value):
-        if isinstance(value, np.ndarray):
-            arrays.append(value)
-        elif isinstance(value, dict):
-            for item in value.values():
-                gather(item)
-        elif hasattr(value, "fields"):
-            gather(value.fields)
-
-    gather(value)
-    views = {id(array): view for array, view in zip(arrays, torch7_writer.flattened(arrays), strict=True)}
-
-    def convert(value):
-        if isinstance(value, np.ndarray):
-            return views[id(value)]
-        if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        if hasattr(value, "fields"):
-            return torch7_writer.Module(value.class_name, convert(value.fields))
-        return value
-
-    return convert(value)
-
-
-def tensors(state):
-    return {name: torch_writer.tensor(value) for name, value in state.items()}
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """One file of each layout."""
-    folder = tmp_path_factory.mktemp("published")
-    (folder / "places2.t7").write_bytes(torch7_writer.dumps(as_torch7(torch7_release(0, NARROW))))
-    cn, cd = (getattr(published_weights, f"glcic_pytorch_{n}")(0, NARROW) for n in ("completion", "discriminator"))
-    torch_writer.write_zip(folder / "model_cn", tensors(cn))
-    torch_writer.write_legacy(folder / "model_cd", tensors(cd))
-    both = published_weights.mmagic_completion(0, NARROW) | published_weights.mmagic_discriminator(0, NARROW)
-    torch_writer.write_legacy(folder / "gl.pth", {"meta": {"epoch": 3}, "state_dict": tensors(both)})
-    (folder / "config.json").write_text(json.dumps({"mpv": list(published_weights.MEAN), "hole_min_w": 48}))
-    return folder
+    return published_files.write(tmp_path_factory.mktemp("published"), NARROW)
 
 
 COMPLETION = {"places2.t7": "torch7", "model_cn": "glcic_pytorch", "gl.pth": "mmagic"}
 CONTENTS = {
-    "torch7": lambda: torch7_release(0, NARROW),
+    "torch7": lambda: published_weights.torch7_release(0, NARROW),
     "glcic_pytorch": lambda: published_weights.glcic_pytorch_completion(0, NARROW),
     "mmagic": lambda: published_weights.mmagic_completion(0, NARROW),
 }
@@ -154,7 +113,7 @@ def test_from_the_command_line(files, tmp_path):
         ({"source": "mmagic"}, r"holds weights of torch7 \(completion\), not of mmagic"),
         ({"network": "discriminator"}, r"holds weights of torch7 \(completion\), not of discriminator"),
         ({"settings": "nothing.json"}, r"nothing\.json: cannot be read"),
-        ({"settings": "old.keras"}, r"--config=old\.keras: is no config\.json"),
+        ({"settings": "old.keras"}, r"--config=old\.keras: is not a config\.json"),
         ({"path": "text.pth"}, r"text\.pth: "),
         ({"path": "cut.t7"}, r"cut\.t7: "),
         ({"path": "numbers.t7"}, r"cannot be converted: it holds a float, expected a table of weights"),
@@ -168,7 +127,7 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path, monkeypatch, c
     content = (files / "places2.t7").read_bytes()
     Path("cut.t7").write_bytes(content[: len(content) // 2])
     Path("numbers.t7").write_bytes(torch7_writer.dumps(3.5))
-    torch_writer.write_zip("other.pth", tensors({"layer.weight": np.zeros((2, 3), np.float32)}))
+    torch_writer.write_zip("other.pth", published_files.tensors({"layer.weight": np.zeros((2, 3), np.float32)}))
     before = sorted(Path().iterdir())
     call = {"path": files / "places2.t7", "output": "model.keras"} | change
     with pytest.raises(UserError, match=match) as error:

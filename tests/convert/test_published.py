@@ -1,7 +1,6 @@
 """published: networks with weights in the three layouts equal PyTorch's own (goldens by goldens/published.py)."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import published_weights
@@ -16,39 +15,8 @@ SETTINGS = {"mpv": list(published_weights.MEAN)}
 NARROW = 1 / 32
 
 
-def module(class_name, **fields):
-    return SimpleNamespace(class_name=class_name, fields=fields)
-
-
-def torch7_release(seed=0, width=1.0, mean=published_weights.MEAN):
-    """The authors' file, as `torch7.read` returns it."""
-    modules = []
-    for index, kernel, bias, statistics in published_weights.completion_layers(np.random.default_rng(seed), width):
-        size, dilation = kernel.shape[-1], published_weights.DILATIONS.get(index, 1)
-        kind, padding = "SpatialConvolution", dilation * (size // 2)
-        if 5 <= index <= 12:
-            kind = "SpatialDilatedConvolution"
-        outputs = len(bias)
-        fields = {"weight": kernel, "bias": bias, "kW": size, "kH": size, "nOutputPlane": outputs}
-        if index in (13, 15):
-            kind, padding = "SpatialFullConvolution", 1
-            fields |= {"adjW": 0, "adjH": 0}
-        if index in (5, 6, 7, 8, 9, 10, 11, 12):
-            fields |= {"dilationW": dilation, "dilationH": dilation}
-        stride = 2 if index in (2, 4, 13, 15) else 1
-        fields |= {"dW": stride, "dH": stride, "padW": padding, "padH": padding, "gradWeight": kernel * 0}
-        modules.append(module(f"nn.{kind}", **fields))
-        if statistics:
-            names = ("weight", "bias", "running_mean", "running_var")
-            values = dict(zip(names, statistics, strict=True))
-            modules += [module("nn.SpatialBatchNormalization", eps=1e-5, momentum=0.1, **values), module("nn.ReLU")]
-    modules.append(module("nn.Sigmoid"))
-    sequential = module("nn.Sequential", modules=dict(enumerate(modules, 1)), train=False)
-    return {"model": sequential, "mean": np.array(mean)}
-
-
 CONTENTS = {
-    "torch7": torch7_release,
+    "torch7": published_weights.torch7_release,
     "glcic_pytorch": published_weights.glcic_pytorch_completion,
     "mmagic": lambda *args: {"state_dict": published_weights.mmagic_completion(*args), "meta": {"epoch": 1}},
 }
@@ -100,7 +68,7 @@ def test_arguments_are_read_off_the_network():
 
 def test_old_torch7_files():
     """Modules in another order of the table, and the inverse standard deviation instead of the variance."""
-    content, old = torch7_release(0, NARROW), torch7_release(0, NARROW)
+    content, old = published_weights.torch7_release(0, NARROW), published_weights.torch7_release(0, NARROW)
     modules = old["model"].fields["modules"]
     for number in range(2, 50, 3):
         fields = modules[number].fields

@@ -36,7 +36,8 @@ def refused(tmp_path, loads):
         finally:
             tracemalloc.stop()
         message = str(caught.value)
-        assert message.startswith(f"{tmp_path / 'model.t7'}: is no binary file of Torch7: ") and message.endswith(".")
+        assert message.startswith(f"{tmp_path / 'model.t7'}: is not a binary file of Torch7: ")
+        assert message.endswith(".")
         assert message.isprintable() and message.isascii() and len(message) < 400 + len(str(tmp_path))
         return message
 
@@ -167,7 +168,7 @@ def test_places_that_are_no_file(tmp_path):
         file.truncate(torch7.MAX_BYTES + 1)
     cases = [("no.t7", "no such file"), (".", "a folder"), ("pipe", "no such file"), ("x" * 300, "")]
     for name, problem in [*cases, ("large", "larger than 1074 MB")]:
-        with pytest.raises(UserError, match=f"is no binary file of Torch7: .*{problem}.*; give a "):
+        with pytest.raises(UserError, match=f"is not a binary file of Torch7: .*{problem}.*; give a "):
             torch7.read(tmp_path / name)
 
 

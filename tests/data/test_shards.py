@@ -243,7 +243,7 @@ def change_table(folder, **columns):
     [
         ({"version": 2}, "index.json: is of version 2; this release reads 1; use the release that made"),
         ({"format": "other"}, "holds shards|is damaged"),
-        ({"photos": 29}, "is damaged, or no index of shards; get a whole copy"),
+        ({"photos": 29}, "is damaged, or not an index of shards; get a whole copy"),
         ({"photos": -1}, "is damaged"),
         ({"photos": 2**60}, "is damaged"),
         ({"photos": True}, "is damaged"),
@@ -264,7 +264,7 @@ def test_index_json_that_is_wrong(copy, fields, message):
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b'"glcic_tf shards"', b"[1, 2]", b"null"])
 def test_index_json_that_is_none(copy, content):
     (copy / "index.json").write_bytes(content)
-    with pytest.raises(UserError, match="index.json: is damaged, or no index of shards; get a whole copy"):
+    with pytest.raises(UserError, match="index.json: is damaged, or not an index of shards; get a whole copy"):
         sources.find_photos(copy)
 
 

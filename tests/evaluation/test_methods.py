@@ -55,13 +55,13 @@ def test_versions_are_named_with_the_model_they_belong_to(tmp_path):
 )
 def test_saved_models_of_something_else_are_refused(tmp_path, function, names, found):
     save(tmp_path / "other", function, names)
-    with pytest.raises(UserError, match="is no SavedModel of a completion network") as error:
+    with pytest.raises(UserError, match="is not a SavedModel of a completion network") as error:
         methods.load([tmp_path / "other"])
     assert found in str(error.value) and "`glcic export` makes one" in str(error.value)
 
 
 def test_what_is_no_model(tmp_path):
-    with pytest.raises(UserError, match=r"--models=.*: is no SavedModel"):
+    with pytest.raises(UserError, match=r"--models=.*: is not a SavedModel"):
         methods.load([tmp_path])
     with pytest.raises(UserError, match=r"--models=nowhere: there is no such file"):
         methods.load(["nowhere"])

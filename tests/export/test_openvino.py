@@ -109,7 +109,7 @@ def test_overwriting(narrow, exported, tmp_path):
         exporter.export(narrow, exported)
     exporter.export(narrow, exported, overwrite=True, metadata={"phase": "joint"})
     (tmp_path / "letters.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds letters.txt and is more than an OpenVINO model"):
+    with pytest.raises(UserError, match="holds letters.txt and is not an OpenVINO model alone"):
         exporter.export(narrow, tmp_path, overwrite=True)
     for name in ("net.xml", "net.BIN"):
         with pytest.raises(UserError, match="expected the name of a folder"):

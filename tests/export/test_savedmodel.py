@@ -347,7 +347,7 @@ def test_what_is_no_savedmodel_is_never_replaced(narrow, tmp_path, names):
     path.mkdir()
     for name in names:
         (path / name).write_text("mine")
-    for overwrite, match in ((False, "exists already"), (True, "holds .* and is more than a SavedModel, or none")):
+    for overwrite, match in ((False, "exists already"), (True, "holds .* and is not a SavedModel alone")):
         with pytest.raises(UserError, match=match):
             savedmodel.savedmodel(narrow, path, overwrite=overwrite)
     assert files(path) == sorted(names) and os.listdir(tmp_path) == ["home"]
@@ -440,7 +440,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, flags, code, expected
 def test_models_and_outputs_that_cannot_be(saved, tmp_path):
     (tmp_path / "text.keras").write_text("hello")
     options = {"fold_batch_norm": True, "overwrite": False}
-    with pytest.raises(UserError, match=r"text.keras: is no model file"):
+    with pytest.raises(UserError, match=r"text.keras: is not a model file"):
         export_command.write(tmp_path / "text.keras", tmp_path / "out", **options)
     assert files(tmp_path) == ["text.keras"]
     with pytest.raises(UserError, match=r"exists already; add --overwrite"):

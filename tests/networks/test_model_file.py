@@ -133,8 +133,8 @@ def test_no_model_at_all(saved, tmp_path):
         "half.keras": saved[1].read_bytes()[: saved[1].stat().st_size // 2],
     }.items():
         (tmp_path / name).write_bytes(data)
-        refused(tmp_path / name, "it is no zip file")
-        with pytest.raises(UserError, match="it is no zip file"):
+        refused(tmp_path / name, "it is not a zip file")
+        with pytest.raises(UserError, match="it is not a zip file"):
             model_file.read_metadata(tmp_path / name)
     (tmp_path / "photo.png").write_bytes(b"hello")
     refused(tmp_path / "photo.png", "its name does not end in .keras")

@@ -131,11 +131,11 @@ def test_two_workers_of_whom_one_is_killed_and_restarted_equal_two_replicas_in_o
     ("text", "found"),
     [
         ("", "is not set"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[1]", "has no cluster"),
         ('{"cluster": {}}', "has no cluster"),
         ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "has a job ps"),
-        ('{"cluster": {"worker": "a:1"}}', "has a job that is no list"),
+        ('{"cluster": {"worker": "a:1"}}', "has a job that is not a list"),
         ('{"cluster": {"worker": ["a"]}}', "'a', which is not host:port"),
         ('{"cluster": {"worker": ["a:70000"]}}', "'a:70000', which is not host:port"),
         ('{"cluster": {"chief": ["a:1"], "worker": ["a:1"]}}', "has an address twice"),

@@ -150,7 +150,7 @@ def _lay_out(work, models):
     for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
         button.click(function, inputs, [link], **quick).success(None, js=fetch, api_visibility="private")
 
-    with gr.Column(visible=False):  # the endpoint for programs; names are those of the flags of infer.py
+    with gr.Column(visible=False):  # the endpoint for programs; its names are those of the flags of `glcic complete`
         options = [
             gr.File(label="image"),
             gr.File(label="mask"),

@@ -13,7 +13,7 @@
     stages          one for each stage that is left:
         stage       the fields of stages.Stage
         program     file, and its sha256: an HloModuleProto, serialised
-        arguments   names of the program's first parameters: those of steps that are no state
+        arguments   names of the program's first parameters: those of steps that are not state
         variables   names, shapes, dtypes and first values of the other parameters, in their order
         results     names of the first results
         replaces    [result, parameter]: which results are the new values of which parameters
@@ -72,9 +72,9 @@ class Bundle:
                 f"--bundle={folder}: {path.name} cannot be read ({error.strerror}); give the folder that export wrote."
             ) from error
         except ValueError as error:
-            raise self._damaged(path, "is no JSON") from error
+            raise self._damaged(path, "is not JSON") from error
         if not isinstance(manifest, dict) or "format" not in manifest:
-            raise self._damaged(path, "is no manifest")
+            raise self._damaged(path, "is not a manifest")
         if manifest["format"] != FORMAT:
             raise UserError(
                 f"{path}: is of format {manifest['format']!r}, but this version reads {FORMAT}; export it anew, or run "

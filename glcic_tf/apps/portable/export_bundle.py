@@ -41,14 +41,14 @@ def export(
             new, their mean pixel is measured.
         output: folder to write.
         steps_per_call: optimiser steps that a program does in one call.
-        parts, bits: of the state, see `state_files.save`.
+        parts, bits: what is kept of the state, see `state_files.save`.
         overwrite: replace a bundle that is there.
 
     Raises:
         UserError: as `loop.train`, the phase is over, or the folder cannot be written.
     """
     if config.discriminator.init_from:
-        raise UserError("config.discriminator.init_from: works with train.py only; leave it empty.")
+        raise UserError("config.discriminator.init_from: works with `glcic train` only; leave it empty.")
     stages = resolve(config)
     run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     todo = run.stages_to_do(phase)

@@ -37,11 +37,11 @@ class _CachedPhotos(examples.Photos):
 
 
 def find(manifest, folder, batch_size, cache_gb, complain):
-    """Find the photos to train on, as train.py would for the same config.
+    """Find the photos to train on, as `glcic train` would for the same config.
 
     Args:
-        manifest: of the bundle.
-        folder: of photos.
+        manifest: the bundle's manifest.
+        folder: a folder of photos.
         batch_size: the largest one that there will be.
         cache_gb: decoded photos are kept in this much memory.
         complain: told if they are not those that the bundle was made with.

@@ -40,7 +40,7 @@ class Program:
         parameters: list of (dtype, shape).
 
     Raises:
-        UserError: it is no such module, or the device cannot run it.
+        UserError: it is not such a module, or the device cannot run it.
     """
 
     def __init__(self, hlo, name):

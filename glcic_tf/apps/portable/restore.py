@@ -1,4 +1,4 @@
-"""Take a state that `run` saved back into a run folder of train.py. Needs TensorFlow."""
+"""Take a state that `run` saved back into a run folder of `glcic train`. Needs TensorFlow."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 
 
 def restore(state, workdir):
-    """Write a checkpoint and a model file of a state into a run folder, from where train.py goes on.
+    """Write a checkpoint and a model file of a state into a run folder, from where `glcic train` goes on.
 
     Args:
         state: folder that `run` saved: `out/state/step-<number>`, or `out/`, for the newest in it.

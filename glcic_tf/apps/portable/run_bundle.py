@@ -49,13 +49,13 @@ def run(
         log_every_steps: how often a line is logged.
         threads: that make examples; 0: one for each core.
         cache_gb: decoded photos are kept in this much memory.
-        peak_tflops: of the device, to log the share that is used.
+        peak_tflops: the device's peak, to log the share of it that is used.
 
     Returns:
         True if the phase is over, False if it stopped before.
 
     Raises:
-        UserError: something given is missing, damaged or does not fit; or the loss is no number any more.
+        UserError: something given is missing, damaged or does not fit; or the loss is no longer a number.
     """
     begin = time.monotonic()
     opened = Bundle(bundle)

@@ -66,10 +66,10 @@ def read_position(folder):
         position = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"{folder}: is no saved state ({POSITION}: {error.strerror}); name the folder of one."
+            f"{folder}: is not a saved state ({POSITION}: {error.strerror}); name the folder of one."
         ) from error
     except ValueError as error:
-        raise _damaged(path, "is no JSON") from error
+        raise _damaged(path, "is not JSON") from error
     if not isinstance(position, dict) or position.get("format") != FORMAT:
         raise UserError(f"{path}: is of another format than this version's {FORMAT}; use the version that wrote it.")
     if not isinstance(position.get("files"), dict) or not isinstance(position.get("step"), int):
@@ -100,7 +100,7 @@ def load(folder):
                 for key in stored.files:
                     array = stored[key]
                     if not isinstance(array, np.ndarray):
-                        raise ValueError(f"{key} is no array")
+                        raise ValueError(f"{key} is not an array")
                     variable, array = _unpacked(key, array)
                     arrays[f"{path.stem}/{variable}"] = array
         except OSError as error:

@@ -1,4 +1,4 @@
-"""One photo file to what a shard holds of it; what a process of many does."""
+"""Turn one photo file into what a shard holds of it: the work of one process among many."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ class Settings(typing.NamedTuple):
 
     Attributes:
         short_side_px: longest that a shorter edge may be; longer ones are shrunk to it, none is enlarged.
-        jpeg_quality: of JPEGs that are written, 1 to 100.
+        jpeg_quality: the quality of JPEGs that are written, 1 to 100.
         keep_progressive: keep small progressive JPEGs as they are, as baseline ones are: their pixels stay equal, and
             decoding them takes more than twice the time.
         max_pixels: skip photos that are larger.
@@ -43,7 +43,7 @@ class Prepared:
 
     Attributes:
         record: bytes of its TFRecord, which end with the JPEG and records.FOOTER_BYTES.
-        length, crc32: of the JPEG.
+        length, crc32: length and checksum of the JPEG.
         height, width: px, of the JPEG.
         mean: its mean colour, (r, g, b), 0 to 255.
         digest: hash of the file's decoded pixels before any resizing, the same for photos that look the same.

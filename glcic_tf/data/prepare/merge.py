@@ -30,8 +30,8 @@ def unfinished(output, settings):
 def merge(output):
     """Write index.bin, skipped.jsonl and, when these are there, index.json, from what all parts have finished.
 
-    Of photos with equal pixels the first keeps its place. A part has no others of its own; those of another part are
-    left out of the index, and their bytes stay in the shard.
+    Among photos with equal pixels the first keeps its place. Within a part there are no others; those of another part
+    are left out of the index, and their bytes stay in the shard.
 
     Args:
         output: folder of shards.
@@ -109,7 +109,7 @@ def _first_equal(digests):
     """For each photo the number of the first with the same digest, int64 [photos]."""
     all_digests = np.concatenate([np.zeros([0, DIGEST_BYTES], np.uint8), *digests])
     low, high = np.ascontiguousarray(all_digests).view("<u8").reshape(-1, 2).T
-    order = np.lexsort((low, high))  # stable: of equal ones the first comes first
+    order = np.lexsort((low, high))  # stable: among equal ones the first comes first
     low, high = low[order], high[order]
     new = np.append(True, (low[1:] != low[:-1]) | (high[1:] != high[:-1]))[: len(order)]
     first = np.empty(len(order), np.int64)

@@ -1,4 +1,4 @@
-"""What `prepare` has finished so far, kept in `parts/` beside the shards, so that it can go on after anything.
+"""What `prepare` has finished so far, kept in `parts/` beside the shards, so that it can go on whatever stopped it.
 
 Each shard has a file there that is written after it: which photos of the list the shard covers, its table and the
 hashes of its photos, by which duplicates are found. A shard without that file is not there.

@@ -25,7 +25,7 @@ def define_prepare_flags():
     flags.DEFINE_string("input", None, "Folder of photos (any depth).")
     flags.DEFINE_string("output", None, "Folder of shards.", required=True)
     flags.DEFINE_integer("short_side", 384, "Shrink photos whose shorter edge is longer, px.", 16, 65535)
-    flags.DEFINE_integer("quality", 95, "Of the JPEGs that are written.", 1, 100)
+    flags.DEFINE_integer("quality", 95, "Quality of the JPEGs that are written.", 1, 100)
     flags.DEFINE_bool("keep_progressive", False, "Keep small progressive JPEGs as they are: equal, slower to decode.")
     flags.DEFINE_float("shard_mb", 256.0, "Longest that a shard may be, MB.", 0.001, 100_000)
     flags.DEFINE(_PartParser(), "part", None, "i/n: do part i of n, on one of n machines. By default 1/1.")

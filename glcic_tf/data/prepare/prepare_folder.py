@@ -1,6 +1,6 @@
 """Prepare a folder of photos, or one part of it: many processes, one writer, and going on where a run was stopped.
 
-Photos are written in the sorted order of their names whatever process is done first, and a shard ends where the next
+Photos are written in the sorted order of their names, whichever process is done first, and a shard ends where the next
 photo would make it too long. So the shards are the same, byte for byte, for any number of processes and interruptions.
 """
 
@@ -15,7 +15,7 @@ from pebble import ProcessExpired
 from tqdm import tqdm
 
 from glcic_tf.common import cli, files, storage
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.common.process_pool import process_pool
 from glcic_tf.data import shard_index, sources
 from glcic_tf.data.prepare import merge, parts
@@ -33,9 +33,9 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
         folder: photos, at any depth.
         output: folder of shards, outside of `folder`.
         photo_settings: photo.Settings; None: the defaults.
-        shard_mb: longest that a shard may be, MB (10^6 bytes); one photo is always in it.
+        shard_mb: longest that a shard may be, MB (10^6 bytes); it always holds at least one photo.
         part: (i, n): do part i of n, counted from 1.
-        processes: 0: one for each core; 1: none but this, where a crash of a library ends the run.
+        processes: 0: one for each core; 1: this one alone, so that a crash of a library ends the run.
 
     Returns:
         dict of index.json, or None if other parts are missing.
@@ -91,10 +91,10 @@ def parts_begun(output):
 def _check_folders(folder, output):
     for flag, path in (("--input", folder), ("--output", output)):
         if storage.is_remote(path):
-            raise UserError(f"{flag}={path}: is a URL; prepare works on folders of this machine: copy or mount it.")
+            raise UsageError(f"{flag}={path}: is a URL; prepare works on folders of this machine: copy or mount it.")
     target, source = Path(output).resolve(), Path(folder).resolve()
     if target == source or source in target.parents:
-        raise UserError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
+        raise UsageError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
     if target.exists() and not target.is_dir():
         raise UserError(f"--output={output}: is a file; expected the name of a folder; choose another.")
     others = [
