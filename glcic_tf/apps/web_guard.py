@@ -4,6 +4,8 @@ A page of any site can make a visitor's browser send requests to 127.0.0.1, and 
 this machine (DNS rebinding). So the name that a request is for, and the page that it comes from, have to be ours.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import hmac
 import ipaddress
@@ -143,6 +145,10 @@ class Guard:
             await self._application(scope, receive, send_own)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:  # the server ends while this goes on
+            if started:
+                with contextlib.suppress(Exception):
+                    await send({"type": "http.response.body"})
         except Exception as error:
             cli.say(f"{scope['method']} {scope['path'][:80]!r} failed: {where(error)}")
             if not started:

@@ -189,7 +189,7 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
     status, events = send(address, f"/gradio_api/call/complete/{json.loads(body)['event_id']}")
     assert status == 200 and b"event: error" in events and b"complete\n" not in events
     assert b"is nothing that this page expects" in events or b"is no uploaded file" in events
-    assert path.encode() not in events
+    assert b"tempor" not in events
     status, body = send(address, f"/gradio_api/file={path}")
     assert status == 403 and b"There is no such file for you" in body
 
