@@ -1,5 +1,6 @@
 """What the campaigns read: a table of targets, each with sound files, a way to spoil them, and what reads them."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -168,7 +169,7 @@ def _make_torch7(folder):
     assert published_weights
     return [
         ("small.t7", writer.dumps(writer.network()[0])),
-        ("release.t7", writer.dumps(written(torch7_release(0, 1 / 64)))),
+        ("release.t7", writer.dumps(written(torch7_release(0, 1 / 32)))),
     ]
 
 
@@ -179,10 +180,10 @@ def _make_torch(folder):
     folder.mkdir(parents=True)
     files = []
     for name, state in (
-        ("pytorch", published_weights.glcic_pytorch_completion(0, 1 / 64)),
+        ("pytorch", published_weights.glcic_pytorch_completion(0, 1 / 32)),
         (
             "mmagic",
-            {"state_dict": {f"generator.{k}": v for k, v in published_weights.mmagic_completion(0, 1 / 64).items()}},
+            {"state_dict": {f"generator.{k}": v for k, v in published_weights.mmagic_completion(0, 1 / 32).items()}},
         ),
     ):
         tensors = {k: writer.tensor(v) for k, v in state.get("state_dict", state).items()}
@@ -247,10 +248,8 @@ def _read_shards(given):
     from glcic_tf.data.prepare import merge
 
     _, output = given
-    try:
+    with contextlib.suppress(UserError):
         merge.verify(output)
-    except UserError:
-        pass
     opened, failure = shards.Shards(output), None
     for number in range(min(len(opened.table), 50)):
         opened.label(number)
@@ -344,15 +343,15 @@ def _read_checkpoints(given):
 
 def _make_portable(folder):
     from glcic_tf.apps.portable import bundle, state_files
-    from glcic_tf.training import stages
+    from glcic_tf.training import checkpoints, stages
 
+    state = _make_checkpoints(folder).run.state
     config = _tiny_config()
-    rng = np.random.default_rng(0)
-    arrays = {"completion/conv/kernel": rng.normal(size=(3, 3, 4, 5)), "completion/bn/moving": np.ones(5)}
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    parts = checkpoints.parts(state)
+    arrays = {f"{part}/{k}": v.numpy() for part, held in parts.items() if part != "step" for k, v in held.items()}
     position = {"step": 3, "stage": 0, "phase": "completion", "completion_stage": 0, "config": stages.to_dict(config)}
     position |= {"mean_pixel": [0.4, 0.5, 0.6], "photos": 3, "fingerprint": "0" * 64, "network": None}
-    folder.mkdir(parents=True)
+    (folder / "bundle").mkdir()
     state_files.save(folder / "bundle" / "state", arrays, position, bits=16)
     (folder / "bundle" / "programs").mkdir()
     entries = []
