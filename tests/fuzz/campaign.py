@@ -124,6 +124,7 @@ def run_here(target, count, seed, folder):
         if outcome.kind == "failed":
             failed.append((number, outcome.why))
         shutil.rmtree(place, ignore_errors=True)
+    target.close(made)
     return counts, failed
 
 
@@ -146,6 +147,7 @@ def _worker(name, seed, connection):
             if connection.recv():  # whether to keep it
                 shutil.copytree(place, Path("fuzz", name, str(number)), dirs_exist_ok=True)
             shutil.rmtree(place, ignore_errors=True)
+        target.close(made)
 
 
 def run(name, count, seed=0, first=0):

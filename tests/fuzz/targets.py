@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from mutators import spoil, spoil_json, spoil_zip
+from requests_to_pages import Servers, send_request, spoil_request
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("convert", "imaging", "apps")]
 
@@ -499,6 +500,10 @@ def _read_curves(output):
     curves.plot(records, output.with_name("out.png"), random.Random(len(records)).choice(("step", "minutes")))
 
 
+def _make_servers(folder):
+    return Servers(folder, _make_study(folder))
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -512,5 +517,6 @@ TARGETS = {
         Target("portable", _make_portable, _spoil_portable, _read_portable, 20),
         Target("study", _make_study, _spoil_study, _read_study, 20),
         Target("curves", _make_curves, _spoil_curves, _read_curves, 10),
+        Target("requests", _make_servers, spoil_request, send_request, 150, close=Servers.close),
     )
 }
