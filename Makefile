@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-oldest test-browser lint format clean
+.PHONY: help demo app test test-oldest test-browser fuzz lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -35,6 +35,10 @@ test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root get
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
 	  echo "Installing chromium"; apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >&2 || true
 	@$(BIN)/python -m pytest -q tests/browser
+
+N := 1000
+fuzz: $(TEST_TOOLS) ## spoilt files, hostile requests and killed commands, N of each (make fuzz N=1000); counts at the end
+	@$(BIN)/python tests/fuzz/campaign.py $(N)
 
 lint: $(TEST_TOOLS) ## check style and formatting
 	@$(BIN)/ruff check .

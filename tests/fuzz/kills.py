@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+_SHARE = 0.06  # of the inputs that are asked for, so many kills, since each takes half a minute
 
 
 class Killed(typing.NamedTuple):
@@ -169,6 +170,8 @@ def _kill(name, count, seed):
 
 
 KILLED = {
-    f"kill {name}": lambda count, seed, name=name: _kill(name, max(1, round(count * COMMANDS[name].share)), seed)
+    f"kill {name}": lambda count, seed, name=name: _kill(
+        name, max(1, round(count * COMMANDS[name].share * _SHARE)), seed
+    )
     for name in COMMANDS
 }
