@@ -11,7 +11,7 @@ from glcic_tf.imaging.holes import ALPHA
 # While one passes through the network, another is read or written. More would hold more photos in memory.
 _PHOTOS_AT_ONCE = 2
 UNREAD = "unread"  # in place of a mask: an image of a format that is not read
-SUFFIXES = ", ".join(images.PHOTO_SUFFIXES)
+SUFFIXES = ", ".join(image_formats.PHOTO_SUFFIXES)
 
 
 def infer(image, mask, output, model=None, overwrite=False, dtype="float32", **options):

@@ -15,7 +15,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.data.examples import Photos
 from glcic_tf.data.photos import PhotoFile
 from glcic_tf.data.shards import PhotoSequence, Shards, is_shards
-from glcic_tf.imaging import images, photo_folders
+from glcic_tf.imaging import image_formats, photo_folders
 
 _logger = logging.getLogger(__name__)
 
@@ -86,11 +86,13 @@ def photo_names(folder):
         relative + name
         for relative, files in storage.walk(folder)
         for name in files
-        if name.lower().endswith(images.PHOTO_SUFFIXES)
+        if name.lower().endswith(image_formats.PHOTO_SUFFIXES)
         and not set(photo_folders.THUMBNAIL_FOLDERS).intersection(relative.split("/"))
     ]
     if not names:
-        raise UserError(f"{folder}: holds no photo; expected files that end in {', '.join(images.PHOTO_SUFFIXES)}.")
+        raise UserError(
+            f"{folder}: holds no photo; expected files that end in {', '.join(image_formats.PHOTO_SUFFIXES)}."
+        )
     names.sort(key=name_order)
     return names
 
