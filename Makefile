@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-oldest test-browser docs-check lint format clean
+.PHONY: help demo app test test-oldest test-browser docs-check fuzz lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -38,6 +38,10 @@ test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root get
 
 docs-check: $(TEST_TOOLS) ## run the code blocks of README.md, docs/ and the other pages as they are printed
 	@$(BIN)/python tests/docs_check.py
+
+N := 1000
+fuzz: $(TEST_TOOLS) ## spoilt files, hostile requests and killed commands, N of each (make fuzz N=1000); counts at the end
+	@$(BIN)/python tests/fuzz/campaign.py $(N)
 
 lint: $(TEST_TOOLS) ## check style and formatting
 	@$(BIN)/ruff check .

@@ -28,7 +28,7 @@ from absl import flags
 from benchmarks import source_photos, workers
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError, first_line
-from glcic_tf.imaging import images
+from glcic_tf.imaging import photo_folders
 
 _MEGAPIXELS = flags.DEFINE_list("megapixels", ["0.1", "2", "12"], "sizes of the photos that are made")
 _PHOTOS = flags.DEFINE_integer("photos", 32, "different photos of each size", lower_bound=1)
@@ -119,7 +119,7 @@ def serve_pytorch(case):
 
     torch.set_num_threads(_CORES.value)
     order = _Batches()
-    dataset = PillowPhotos(images.find_photos(case["data_dir"]), case["draft"])
+    dataset = PillowPhotos(photo_folders.find_photos(case["data_dir"]), case["draft"])
     loader = torch.utils.data.DataLoader(
         dataset, batch_sampler=order, num_workers=_CORES.value, persistent_workers=True
     )
@@ -192,7 +192,7 @@ def run():
             if not _DATA_DIR.value:
                 folder.mkdir()
                 source_photos.write(folder, max(_PHOTOS.value, _BATCH.value), float(name))
-            paths = images.find_photos(folder)
+            paths = photo_folders.find_photos(folder)
             kilobytes = sum(path.stat().st_size for path in itertools.islice(paths, 1000)) / min(len(paths), 1000) / 1e3
             print(f"{name}{'' if _DATA_DIR.value else ' megapixels'}: {len(paths)} photos of {kilobytes:.0f} kB")
             print(f"  {'':<24}{'examples / s / core':>26}{'its time / files':>20}{'its time / shards':>20}")

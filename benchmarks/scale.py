@@ -19,7 +19,7 @@ from glcic_tf.apps import demo
 from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
 from glcic_tf.evaluation import metrics
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 
 DEMO = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -56,7 +56,7 @@ def run():
     completer.trained_hole_px = None  # no warnings, no choice of its own
     photos = [
         (f"{path.stem}{draw or ''}", images.read_photo(path))
-        for path in (images.find_photos(_IMAGES.value) if _IMAGES.value else map(demo.sample_path, DEMO))
+        for path in (photo_folders.find_photos(_IMAGES.value) if _IMAGES.value else map(demo.sample_path, DEMO))
         for draw in range(_DRAWS.value)
     ]
     rows = []

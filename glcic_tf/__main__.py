@@ -3,9 +3,14 @@
 Nothing is imported before it is known which command is asked for: `portable run` does without TensorFlow and Keras.
 """
 
+import contextlib
 import difflib
+import errno
 import importlib
+import os
+import signal
 import sys
+import threading
 import typing
 
 import glcic_tf
@@ -45,6 +50,7 @@ COMMANDS = {
     "curves": Command("apps.curves", "plot losses and validation figures of runs", "evaluate", keras=False),
     "demo": Command("apps.demo", "complete holes in sample photos"),
 }
+_STOPPED = "glcic: stopped by Ctrl-C"
 HELP_FLAGS = ("--help", "-help", "-h", "-?")
 
 
@@ -54,6 +60,7 @@ def main(command=None):
     Args:
         command: does without its name on the command line, for a script that is there for one command.
     """
+    _end_at_once_by_ctrl_c()
     try:
         name, *arguments = sys.argv
         if command is None:
@@ -61,7 +68,43 @@ def main(command=None):
             name = f"glcic {command}"
         _run(name, command, arguments)
     except KeyboardInterrupt:  # while modules are imported; later, the command itself says so
-        sys.exit(130)
+        _fail(_STOPPED, 130)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EDQUOT, errno.EIO):
+            raise
+        _end_without_output(error)
+    finally:
+        _restore_ctrl_c()
+        with contextlib.suppress(AttributeError, ValueError):  # there is none, or it is closed
+            try:
+                sys.stdout.flush()
+            except OSError as error:
+                _end_without_output(error)
+
+
+def _end_without_output(error):
+    """Exit with one line where nobody takes what is printed: on a full disk, and behind `| head` without a line."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would complain again at its end
+    if error.errno != errno.EPIPE:
+        print(f"glcic: the standard output cannot be written ({error.strerror})", file=sys.stderr)
+    sys.exit(1)
+
+
+def _end_at_once_by_ctrl_c():
+    """Until a command begins, there is nothing to leave in order, and libraries that are half imported make a mess."""
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number, frame):
+    print(_STOPPED, file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+def _restore_ctrl_c():
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _chosen(arguments):
@@ -110,6 +153,7 @@ def _run(name, command, arguments):
     word = command.split(" ")[-1]
     with cli.missing_package(extra):
         module = importlib.import_module(f"glcic_tf.{module}")
+    _restore_ctrl_c()
     cli.run(getattr(module, f"run_{word}"), getattr(module, f"define_{word}_flags"), f"glcic {command}", extra)
 
 

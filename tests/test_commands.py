@@ -256,3 +256,43 @@ def test_configs_that_cannot_be(tmp_path, monkeypatch):
     for name in ("places3", "../configs/places2.py", "configs", "__init__", ""):
         with pytest.raises(UserError, match="expected a file ending in .py, or one of ablation, .*, tiny"):
             config_file.find(name)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize("arguments", [["--help"], ["curves", "--help"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_device_behind_the_output_is_one_line(arguments, unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "glcic_tf", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "glcic: the standard output cannot be written (No space left on device)\n"
+
+
+def test_nobody_who_reads_the_output_is_no_error_to_tell():
+    command = [sys.executable, "-m", "glcic_tf", "--help"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+STARTED = """
+import os, signal, sys
+from importlib import abc
+import glcic_tf.__main__ as commands
+
+class Finder(abc.MetaPathFinder):  # Ctrl-C comes while a library is imported
+    def find_spec(self, name, path, target=None):
+        if name == "absl":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["glcic", "curves", "--runs=none", "--output=out.png"]
+commands.main()
+"""
+
+
+def test_ctrl_c_while_a_command_starts_is_one_line():
+    done = subprocess.run([sys.executable, "-c", STARTED], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "glcic: stopped by Ctrl-C\n")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from glcic_tf.apps import demo
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "glcic_colab.ipynb"
@@ -221,6 +221,6 @@ def test_colab_keeps_uploads_and_the_run_on_drive(notebook, colab, monkeypatch, 
     home = tmp_path / "drive" / "MyDrive" / "glcic_tf"
     assert mounted == [f"{tmp_path}/drive"]
     assert names["WORKDIR"] == home / "first" and names["WORKDIR"].is_dir()
-    assert names["data_dir"] == home / "first" / "photos" and len(images.find_photos(names["data_dir"])) == 2
+    assert names["data_dir"] == home / "first" / "photos" and len(photo_folders.find_photos(names["data_dir"])) == 2
     assert names["chosen_file"]("upload") == Path("done/a.png")
     assert names["chosen_file"]("some/photo.jpg") == Path("some/photo.jpg")

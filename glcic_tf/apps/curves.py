@@ -19,6 +19,7 @@ PANELS = (
     ("D's mean output", ("d_real", "d_fake"), False),
     ("adversarial losses", ("discriminator_loss", "adversarial_loss", "r1_penalty"), False),
 )
+_MAX_STEP, _MAX_FIGURE = 2**48, 1e300  # what is more was not logged by a run
 
 
 def read(workdir):
@@ -52,7 +53,7 @@ def read(workdir):
         raise UserError(
             f"--runs={workdir}: {error.filename}: {error.strerror}; expected the folder of a run of `glcic train`."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ZeroDivisionError, RecursionError) as error:
         raise UserError(
             f"--runs={workdir}: stats.jsonl or config.json is not as `glcic train` writes it ({type(error).__name__})."
         ) from error
@@ -61,9 +62,13 @@ def read(workdir):
 def _parsed(line):
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # cut off by a crash
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+    if not isinstance(record, dict) or type(record.get("step")) is not int or not 0 <= record["step"] < _MAX_STEP:
+        return None
+    figures = {name: value for name, value in record.items() if name not in ("step", "stage", "phase")}
+    fine = all(value is None or type(value) in (int, float) and abs(value) <= _MAX_FIGURE for value in figures.values())
+    return record if fine and isinstance(record.get("stage"), str) else None
 
 
 def _with_minutes(records, batches):

@@ -5,7 +5,31 @@ import ipaddress
 import signal
 import socket
 
+from absl import flags
+
+from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
+
+
+def define_flags(port, others):
+    """Define the flags of a server: --host, --port, --allowed_hosts, --root_path, --token.
+
+    Args:
+        port: default.
+        others: what other machines may do, "use the page".
+    """
+    flags.DEFINE_string("host", "127.0.0.1", f"Address to listen on; 0.0.0.0: let other machines {others}.")
+    flags.DEFINE_integer("port", port, "Port to listen on; 0: any that is free.", 0, 65535)
+    flags.DEFINE_list("allowed_hosts", [], "More host names that it is reached by, as that of a proxy; *: any.")
+    flags.DEFINE_string("root_path", "", "Path that a proxy shows it under, as /glcic.")
+    text = "Let nobody in without this token, sent as ?token=... once or as a Bearer token; random: make one."
+    flags.DEFINE_string("token", None, text)
+
+
+def warn_of_others(host, listener, token):
+    """Say so if other machines can use what is served, and nobody is asked for a token."""
+    if token is None and not is_loopback(listener):
+        cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page; see --token.")
 
 
 def listen(host, port):

@@ -5,13 +5,13 @@ from pathlib import Path
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import mask_pairs
-from glcic_tf.imaging import image_formats, images
+from glcic_tf.imaging import image_formats, images, photo_folders
 from glcic_tf.imaging.holes import ALPHA
 
 # While one passes through the network, another is read or written. More would hold more photos in memory.
 _PHOTOS_AT_ONCE = 2
 UNREAD = "unread"  # in place of a mask: an image of a format that is not read
-SUFFIXES = ", ".join(images.PHOTO_SUFFIXES)
+SUFFIXES = ", ".join(image_formats.PHOTO_SUFFIXES)
 
 
 def infer(image, mask, output, model=None, overwrite=False, dtype="float32", cluster=None, **options):
@@ -112,7 +112,7 @@ def _folder_jobs(folder, mask, output):
     root = folder.resolve()
     others = [Path(path).resolve() for path in (mask, output) if path != ALPHA]
     others = [path for path in others if path != root and path.is_relative_to(root)]
-    found = images.look_through(folder)
+    found = photo_folders.look_through(folder)
     for thumbnails in found.thumbnail_folders:
         cli.say(f"{thumbnails}: holds thumbnails that a system made; left out.")
     photos, unread = (
@@ -124,7 +124,7 @@ def _folder_jobs(folder, mask, output):
         masks = [path for path in photos if mask_pairs.is_named_as_mask(path)]
         photos = [path for path in photos if path not in set(masks)]
     elif not one_for_all:
-        masks = images.find_photos(mask)
+        masks = photo_folders.find_photos(mask)
     if not photos:
         beside = " beside masks and outputs" if found.photos else f"; expected files that end in {SUFFIXES}"
         raise UserError(f"--image={folder}: holds no photo{beside}.")

@@ -13,6 +13,8 @@ from glcic_tf.convert.tensors import (
 )
 from glcic_tf.networks.completion import completion_network
 
+_MAX_MEAN = 255  # and no NaN, which is less than nothing
+
 
 def completion(tensors, settings):
     """Build C from the tensors of model_cn and the settings of config.json, a dict or None.
@@ -21,7 +23,11 @@ def completion(tensors, settings):
         LayoutError: they are of another network, or the mean pixel is missing.
     """
     mean = (settings or {}).get("mpv")
-    if not isinstance(mean, list | tuple) or len(mean) != 3 or not all(isinstance(x, int | float) for x in mean):
+    if (
+        not isinstance(mean, list | tuple)
+        or len(mean) != 3
+        or not all(isinstance(x, int | float) and abs(x) <= _MAX_MEAN for x in mean)
+    ):
         raise LayoutError(
             "it does not hold the mean pixel, which is mpv in the config.json beside it: name it by --config"
         )

@@ -67,10 +67,17 @@ def describe(value):
 
 
 def assign(model, weights):
-    """Set the weights of layers by name; all layers that have weights must be there."""
+    """Set the weights of layers by name; all layers that have weights must be there.
+
+    Raises:
+        LayoutError: a number is not finite.
+    """
     for layer in model.layers:
         if layer.get_weights():
-            layer.set_weights(weights.pop(layer.name))
+            values = weights.pop(layer.name)
+            if not all(np.isfinite(value).all() for value in values):
+                raise LayoutError(f"the weights of its {layer.name} are not all finite numbers")
+            layer.set_weights(values)
     if weights:
         raise ValueError(f"Weights of no layer: {sorted(weights)}.")
 

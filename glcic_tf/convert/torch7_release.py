@@ -32,8 +32,8 @@ def completion(content):
         LayoutError: it is not the authors' network.
     """
     modules, mean = _modules(content), content.get("mean")
-    if not isinstance(mean, np.ndarray) or mean.size != 3:
-        raise LayoutError("it lacks the mean pixel, a tensor of three numbers called mean")
+    if not isinstance(mean, np.ndarray) or mean.size != 3 or not np.isfinite(mean).all():
+        raise LayoutError("it lacks the mean pixel, a tensor of three finite numbers called mean")
     mean = [float(x) for x in mean.ravel()]
     epsilon = _number(modules[1], "eps", 1e-5)
     width = width_of(_number(modules[9], "nOutputPlane", 0), 256)

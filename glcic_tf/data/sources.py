@@ -15,7 +15,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.data.examples import Photos
 from glcic_tf.data.photos import PhotoFile
 from glcic_tf.data.shards import PhotoSequence, Shards, is_shards
-from glcic_tf.imaging import images
+from glcic_tf.imaging import image_formats, photo_folders
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def find_photos(source):
     """Find the photos of a folder of photos or of shards, in the same order on every machine.
 
     Args:
-        source: path or URL; without shards, photos are found at any depth, as by `images.find_photos`.
+        source: path or URL; without shards, photos are found at any depth, as by `photo_folders.find_photos`.
 
     Returns:
         A shards.PhotoSequence, or a list of photos.PhotoFile. Not empty.
@@ -67,17 +67,17 @@ def find_photos(source):
         return Shards(source).photos()
     if storage.is_remote(source):
         return [PhotoFile(storage.join(source, name)) for name in photo_names(source)]
-    return [PhotoFile(str(path)) for path in images.find_photos(source)]
+    return [PhotoFile(str(path)) for path in photo_folders.find_photos(source)]
 
 
 def photo_names(folder):
-    """List the photos in a folder or behind a URL as `images.find_photos` does: what it lists, in its order.
+    """List the photos in a folder or behind a URL as `photo_folders.find_photos` does: what it lists, in its order.
 
     Returns:
         Sorted list of paths from the folder on, as str with slashes. Not empty.
 
     Raises:
-        UserError: as `images.find_photos`.
+        UserError: as `photo_folders.find_photos`.
     """
     if not storage.is_folder(folder):
         found = "something else" if storage.exists(folder) else "nothing"
@@ -86,11 +86,13 @@ def photo_names(folder):
         relative + name
         for relative, files in storage.walk(folder)
         for name in files
-        if name.lower().endswith(images.PHOTO_SUFFIXES)
-        and not set(images.THUMBNAIL_FOLDERS).intersection(relative.split("/"))
+        if name.lower().endswith(image_formats.PHOTO_SUFFIXES)
+        and not set(photo_folders.THUMBNAIL_FOLDERS).intersection(relative.split("/"))
     ]
     if not names:
-        raise UserError(f"{folder}: holds no photo; expected files that end in {', '.join(images.PHOTO_SUFFIXES)}.")
+        raise UserError(
+            f"{folder}: holds no photo; expected files that end in {', '.join(image_formats.PHOTO_SUFFIXES)}."
+        )
     names.sort(key=name_order)
     return names
 

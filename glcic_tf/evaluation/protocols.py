@@ -15,7 +15,7 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.data.random_holes import HoleSpec, draw_hole
 from glcic_tf.evaluation.metrics import SSIM_WINDOW_PX
-from glcic_tf.imaging import holes, images
+from glcic_tf.imaging import holes, images, photo_folders
 
 KINDS = ("rectangle", "free_form", "thin", "files", "centre")
 _REPORT = ("metrics.json", "index.html")
@@ -305,11 +305,11 @@ def _central(image, size):
 
 
 def _list_images(flag, folder, what):
-    """`images.find_photos`, with the flag in the message."""
+    """`photo_folders.find_photos`, with the flag in the message."""
     if not Path(folder).is_dir():
         found = "a file" if Path(folder).exists() else "nothing"
         raise UserError(f"{flag}={folder}: expected a folder of {what}, found {found}; name a folder that exists.")
     try:
-        return images.find_photos(folder)
+        return photo_folders.find_photos(folder)
     except UserError as error:
         raise UserError(f"{flag}={error}") from error

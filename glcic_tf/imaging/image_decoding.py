@@ -104,6 +104,8 @@ def decode(data, max_pixels, expendable=False):
     if header.interpretation == "cmyk":
         carried.pop("icc", None)  # the colours were converted by it
     pictures = header.get("n-pages") if "n-pages" in fields else 1
+    if found is image_formats.JPEG:
+        pictures = jpeg_files.pictures(data)
     return Decoded(pixels, found, carried, found in (image_formats.AVIF, image_formats.HEIC), pictures)
 
 

@@ -13,7 +13,12 @@ import pyvips
 _MAX_SCANS = 100  # encoders make about 10
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _END = b"\xff\xd9"
+# How many pictures an MPO holds: tag B001 of the list in its segment, in either order of bytes.
+_PICTURES = re.compile(
+    rb"MPF\0(?:II\*\0.{0,80}?\x01\xb0\x04\0\x01\0{3}(.)\0{3}|MM\0\*.{0,80}?\xb0\x01\0\x04\0{3}\x01\0{3}(.))", re.DOTALL
+)
 _libjpeg = threading.Lock()  # libvips has one place for what libjpeg notes, for all threads
+_HEADER_BYTES = 2**18  # where segments are looked for
 _FILLER_BYTES = 16  # so many zeros at the end may stand for a part that is missing
 # What libjpeg warns of though it has nothing to do with the picture, and what to put in its place: the version of JFIF,
 # the transform that Adobe's segment names, and the coefficients of a scan that is to have all of them.
@@ -85,6 +90,12 @@ def with_end(data):
 
 def _ends(data):
     return _END in data[-64:]
+
+
+def pictures(data):
+    """Return how many pictures a JPEG holds: several, of which the first is read, if it is an MPO."""
+    found = _PICTURES.search(data, 0, _HEADER_BYTES)
+    return max(1, *(number[0] for number in found.groups() if number)) if found else 1
 
 
 def chroma(data, header):

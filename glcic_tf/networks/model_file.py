@@ -5,7 +5,7 @@ builds anything from it, and lets only the standard layers pass that completion 
 """
 
 import json
-import math
+import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -17,30 +17,15 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.networks import DEFAULT_MODEL, PACKAGE
 from glcic_tf.networks.batch_norm import as_keras_own
+from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel, check_config
 
-MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
 _MAX_JSON_BYTES = 2**22
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _NOTES = "glcic.json"
-_LAYERS = {
-    *("Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "InputLayer"),
-    *("Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
-}
-_INITIALIZERS = {"Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "Zeros"}
-_INITIALIZERS |= {"RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling"}
-_ALLOWED = {("keras", "DTypePolicy"), (None, "__keras_tensor__")}
-_ALLOWED |= {("keras.layers", name) for name in _LAYERS} | {("keras.initializers", name) for name in _INITIALIZERS}
-_ROOT = ("keras.src.models.functional", "Functional")  # as Keras writes a functional model, without a public name
-
-
 # What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
 # load a file that names these fields.
 _NEWER_FIELDS = {"input_axes": None, "output_axes": None}
 _NEWER_FIELDS |= {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
-
-
-class _Refused(Exception):
-    """Why a file is not loaded, as the middle of a sentence."""
 
 
 def save(model, path, metadata=None):
@@ -84,17 +69,19 @@ def load(path):
     """
     path = DEFAULT_MODEL if path == PACKAGE else path
     try:
-        _check(path)
+        with _opened(path) as archive:
+            check_config(_read_json(archive, "config.json"))
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises nearly any class here
-            raise _Refused(f"Keras cannot load it ({first_line(error)})") from error
+            raise RefusedModel(f"Keras cannot load it ({first_line(error)})") from error
         inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
         outputs = [tuple(tensor.shape) for tensor in model.outputs]
         expected = {"image": (None, None, None, 3), "mask": (None, None, None, 1)}
         if inputs != expected or not isinstance(model.input, dict) or outputs != [(None, None, None, 3)]:
-            raise _Refused(f"its network turns {_spell(inputs)} into {_spell(dict(enumerate(outputs)))}")
-    except _Refused as refused:
+            raise RefusedModel(f"its network turns {_spell(inputs)} into {_spell(dict(enumerate(outputs)))}")
+        _check_finite(model)
+    except RefusedModel as refused:
         raise _user_error(path, refused) from refused
     return model
 
@@ -110,7 +97,7 @@ def read_metadata(path):
             if _NOTES not in archive.namelist():
                 return {}
             notes = _read_json(archive, _NOTES)
-    except _Refused as refused:
+    except RefusedModel as refused:
         raise _user_error(path, refused) from refused
     return notes
 
@@ -126,8 +113,9 @@ def read_weights(path, model):
             try:
                 model.load_weights(archive.extract("model.weights.h5", folder))
             except Exception as error:  # Keras raises nearly any class here
-                raise _Refused(f"its weights do not fit ({first_line(error)})") from error
-    except _Refused as refused:
+                raise RefusedModel(f"its weights do not fit ({first_line(error)})") from error
+        _check_finite(model)
+    except RefusedModel as refused:
         raise _user_error(path, refused) from refused
 
 
@@ -193,14 +181,15 @@ def _without_newer_fields(config):
 
 def _opened(path):
     """Open the zip after checking its table of contents."""
-    if not Path(path).is_file():
-        raise _Refused("it is a folder" if Path(path).is_dir() else "there is no such file")
+    if os.path.isdir(path) or not os.path.exists(path):
+        raise RefusedModel("it is a folder" if os.path.isdir(path) else "there is no such file")
+    files.check_regular(path, "a model file (.keras)")
     if Path(path).suffix != ".keras":  # Keras goes by the name, too
-        raise _Refused("its name does not end in .keras")
+        raise RefusedModel("its name does not end in .keras")
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise _Refused(f"it is not a zip file ({first_line(error)})") from error
+        raise RefusedModel(f"it is not a zip file ({first_line(error)})") from error
     members = archive.infolist()
     names = sorted(member.filename for member in members)
     size = sum(member.file_size for member in members)
@@ -213,70 +202,26 @@ def _opened(path):
         problem = "it is encrypted"
     if problem:
         archive.close()
-        raise _Refused(problem)
+        raise RefusedModel(problem)
     return archive
 
 
 def _read_json(archive, name):
     if archive.getinfo(name).file_size > _MAX_JSON_BYTES:
-        raise _Refused(f"its {name} is larger than {_MAX_JSON_BYTES / 1e6:.0f} MB")
+        raise RefusedModel(f"its {name} is larger than {_MAX_JSON_BYTES / 1e6:.0f} MB")
     try:
         value = json.loads(archive.read(name))
     except (ValueError, RecursionError, zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise _Refused(f"its {name} cannot be read ({first_line(error)})") from error
+        raise RefusedModel(f"its {name} cannot be read ({first_line(error)})") from error
     if not isinstance(value, dict):
-        raise _Refused(f"its {name} holds no JSON object")
+        raise RefusedModel(f"its {name} holds no JSON object")
     return value
 
 
-def _check(path):
-    """Raise _Refused unless Keras may build what the file's config.json describes."""
-    with _opened(path) as archive:
-        config = _read_json(archive, "config.json")
-    root = (config.get("module"), config.get("class_name"))
-    if root != _ROOT or config.get("registered_name") not in (None, "Functional"):
-        raise _Refused(f"it holds a {_name(*root)}, not a functional Keras model")
-    objects = []
-    try:
-        # Keras does not build what `compile_config` describes, since `load` passes compile=False.
-        _collect_objects([config.get("config"), config.get("build_config")], objects)
-        size = 4 * _most_weights(objects)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise _Refused(f"its config.json is malformed ({first_line(error)})") from error
-    if size > MAX_BYTES:
-        raise _Refused(f"its layers ask for up to {size / 1e6:.0f} MB of weights, more than {MAX_BYTES / 1e6:.0f} MB")
-
-
-def _collect_objects(value, objects):
-    """Append every dict in a config that stands for an object, after checking it against the allow-list."""
-    if isinstance(value, list):
-        for item in value:
-            _collect_objects(item, objects)
-    elif isinstance(value, dict):
-        if "class_name" in value:
-            found = (value.get("module"), value["class_name"])
-            if found not in _ALLOWED or value.get("registered_name") is not None:
-                raise _Refused(f"it holds a {_name(*found)}, which is not among the standard layers that may be loaded")
-            objects.append(value)
-        for item in value.values():
-            _collect_objects(item, objects)
-
-
-def _most_weights(objects):
-    """Bound the number of weights that the layers can have, so that a small file cannot ask for all of the memory."""
-    configs = {name: [o["config"] for o in objects if o["class_name"] == name] for name in _LAYERS}
-    convolutions = configs["Conv2D"] + configs["Conv2DTranspose"]
-    channels = max([4, *(c["filters"] for c in convolutions)])
-    for layer in objects:
-        if layer["class_name"] == "Concatenate":  # may multiply the channels each time it is called
-            for node in layer["inbound_nodes"]:
-                channels *= max(1, json.dumps(node).count("__keras_tensor__"))
-    kernels = [c["filters"] * math.prod(np.broadcast_to(c["kernel_size"], 2).tolist()) for c in convolutions]
-    return channels * (sum(kernels) + 4 * len(configs["BatchNormalization"]))
-
-
-def _name(module, class_name):
-    return f"{module}.{class_name}"[:100] if module else str(class_name)[:100]
+def _check_finite(model):
+    for layer in model.layers:
+        if not all(np.isfinite(weights).all() for weights in layer.get_weights()):
+            raise RefusedModel(f"its layer {layer.name} holds numbers that are not finite")
 
 
 def _spell(shapes):

@@ -14,6 +14,8 @@ _logger = logging.getLogger(__name__)
 _PREFIX = "ckpt-"
 # What TensorFlow raises for a file that is cut short, of something else, or of nothing.
 _UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, MemoryError, IndexError)
+# What must be in a checkpoint's notes, and of which type.
+_NOTES = {"config": dict, "step": int, "stage": int, "fingerprint": str, "photos": int, "mean_pixel": list}
 _META_KEY = "meta/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -119,8 +121,8 @@ def _read(path):
     for name in reader.get_variable_to_shape_map():
         reader.get_tensor(name)
     meta = json.loads(reader.get_tensor(_META_KEY))
-    if not isinstance(meta, dict):
-        raise ValueError("its notes are not a dict")
+    if not isinstance(meta, dict) or not all(isinstance(meta.get(name), kind) for name, kind in _NOTES.items()):
+        raise ValueError("its notes are not those of a run")
     return meta
 
 

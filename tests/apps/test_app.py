@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from glcic_tf.apps import listening
+from glcic_tf.apps import listening, web_guard, web_server
 from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page import painted_photo as photo_module
 from glcic_tf.apps.page.models import Models
@@ -28,7 +28,10 @@ from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
 
 # Gradio asks pandas for an option that newer ones no longer need.
-pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 HEIGHT, WIDTH = 31, 42
 ROOT = Path(__file__).parents[2]
@@ -58,7 +61,10 @@ def address(models, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, listening.listen("127.0.0.1", 0) as listener:
         for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):
             patch.setenv(name, "")
-        running = page_server.server(page_server.app(models, tmp_path_factory.mktemp("temporary"), 1, 1, 4))
+        folder = Folder(tmp_path_factory.mktemp("temporary"), 1800, 1800)
+        application = page_server.app(models, folder, page_server.Limits(1, 1, 4))
+        guarded = web_guard.Guard(application, web_guard.access("127.0.0.1", listener))
+        running = web_server.server(guarded, "on")
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listening.url("127.0.0.1", listener).rstrip("/")
@@ -182,7 +188,8 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
     assert status == 200
     status, events = send(address, f"/gradio_api/call/complete/{json.loads(body)['event_id']}")
     assert status == 200 and b"event: error" in events and b"complete\n" not in events
-    assert b"was not uploaded" in events or b"is no uploaded file" in events
+    assert b"is nothing that this page expects" in events or b"is no uploaded file" in events
+    assert b"tempor" not in events
     status, body = send(address, f"/gradio_api/file={path}")
     assert status == 403 and b"There is no such file for you" in body
 
@@ -198,6 +205,14 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
         ("/gradio_api/run-history/buckets", None, 404),
         ("/gradio_api/run/complete", {"data": []}, 404),
         ("/gradio_api/component_server", {"data": []}, 404),
+        ("/gradio_api/queue/join", {"fn_index": 999, "data": [], "session_hash": "a"}, 400),
+        ("/gradio_api/queue/join", {"fn_index": -1, "data": [], "session_hash": "a"}, 400),
+        ("/gradio_api/queue/join", {"fn_index": True, "data": [], "session_hash": "a"}, 400),
+        ("/gradio_api/queue/join", {"fn_index": 0, "data": [], "session_hash": ["a"]}, 400),
+        ("/gradio_api/queue/join", {"fn_index": 0, "data": {}, "session_hash": "a"}, 400),
+        ("/gradio_api/queue/join", b"[" * 100_000, 400),
+        ("/gradio_api/call/complete", b"\xff", 400),
+        ("/gradio_api/reset", [], 400),
         ("/docs", None, 404),
     ],
 )

@@ -15,7 +15,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.data import examples
 from glcic_tf.data.examples import Photos
 from glcic_tf.data.random_holes import HoleSpec
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 from glcic_tf.training.settings import OptimizerSpec
 from glcic_tf.training.stages import Stage
 
@@ -142,7 +142,7 @@ def save_all_kinds(folder):
 
 def test_folder_with_all_kinds_of_files(tmp_path):
     expected = save_all_kinds(tmp_path)
-    photos = Photos(images.find_photos(tmp_path))
+    photos = Photos(photo_folders.find_photos(tmp_path))
     assert {path.name for path in photos.paths} == set(expected)
     for index, path in enumerate(photos.paths):
         photo = photos.read(index)

@@ -20,7 +20,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.data import shards
 from glcic_tf.data.prepare import entry, merge, parts, prepare_folder, tfrecords
 from glcic_tf.data.prepare.entry import Settings
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(short_side_px=40)
@@ -130,7 +130,7 @@ def test_tensorflow_reads_what_the_index_says(folder, done):
 
 
 def test_order_is_that_of_the_folder(folder, done):
-    names = [os.fsencode(path.relative_to(folder)) for path in images.find_photos(folder)]
+    names = [os.fsencode(path.relative_to(folder)) for path in photo_folders.find_photos(folder)]
     left_out = {os.fsencode(name) for name in [*SKIPPED, *DUPLICATES]}
     table = shards.Shards(done[0]).table
     assert [table.name(i) for i in range(len(table))] == [name for name in names if name not in left_out]

@@ -19,7 +19,7 @@ from glcic_tf.data import dataset, examples, shard_index, shards, sources
 from glcic_tf.data.examples import Photos
 from glcic_tf.data.prepare import prepare_folder
 from glcic_tf.data.shard_index import Table
-from glcic_tf.imaging import images
+from glcic_tf.imaging import photo_folders
 from glcic_tf.training import stages
 
 COUNT = 30
@@ -152,7 +152,7 @@ def test_folders_of_photos_that_are_none_of_shards(folder, tmp_path, config):
 
 @pytest.mark.parametrize("kind", ["local", "remote"])
 def test_photo_names_are_those_of_find_photos(folder, urls, kind):
-    expected = [path.relative_to(folder).as_posix() for path in images.find_photos(folder)]
+    expected = [path.relative_to(folder).as_posix() for path in photo_folders.find_photos(folder)]
     assert sources.photo_names(folder if kind == "local" else urls[0]) == expected
 
 

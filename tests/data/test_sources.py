@@ -13,7 +13,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.configs import tiny
 from glcic_tf.data import examples, sources
 from glcic_tf.data.examples import Photos
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 from glcic_tf.training.stages import resolve
 
 
@@ -35,7 +35,7 @@ def names(photos):
 
 
 def test_find_holds_photos_out(tmp_path):
-    paths = images.find_photos(write_photos(tmp_path / "train", 30))
+    paths = photo_folders.find_photos(write_photos(tmp_path / "train", 30))
     photos, val_photos = sources.find(config(2, enlarge=False), tmp_path / "train", None, 4)
     assert (names(photos), names(val_photos)) == sources.split([str(path) for path in paths], 2, seed=1)
     assert len(val_photos.paths) == 2
@@ -46,8 +46,8 @@ def test_find_holds_photos_out(tmp_path):
 
 
 def test_find_takes_photos_of_another_folder(tmp_path):
-    paths = images.find_photos(write_photos(tmp_path / "train", 12))
-    val_paths = images.find_photos(write_photos(tmp_path / "val", 9))
+    paths = photo_folders.find_photos(write_photos(tmp_path / "train", 12))
+    val_paths = photo_folders.find_photos(write_photos(tmp_path / "val", 9))
     photos, val_photos = sources.find(config(3), tmp_path / "train", tmp_path / "val", 12)
     assert names(photos) == [str(path) for path in paths]
     assert names(val_photos) == [str(val_paths[i]) for i in (0, 4, 8)]
@@ -64,8 +64,8 @@ def test_find_needs_a_batch_of_photos(tmp_path):
 
 
 def test_fingerprint_depends_on_names_alone(tmp_path):
-    first = images.find_photos(write_photos(tmp_path / "here", 3))
-    second = images.find_photos(write_photos(tmp_path / "there", 3))
+    first = photo_folders.find_photos(write_photos(tmp_path / "here", 3))
+    second = photo_folders.find_photos(write_photos(tmp_path / "there", 3))
     assert sources.fingerprint(first) == sources.fingerprint(second)
     assert len({sources.fingerprint(paths) for paths in (first, first[:2], first[::-1])}) == 3
     assert len(sources.fingerprint(first)) == 16
@@ -101,7 +101,7 @@ def test_mean_pixel_weighs_photos_equally_whatever_their_size(tmp_path):
         pixels[..., i] //= 4  # the channels differ
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         means.append(pixels.mean((0, 1)) / 255)
-    photos = Photos(images.find_photos(tmp_path))
+    photos = Photos(photo_folders.find_photos(tmp_path))
     mean = sources.mean_pixel(photos, 10, seed=0, progress=False)
     assert [type(channel) for channel in mean] == [float] * 3
     np.testing.assert_allclose(mean, np.mean(means, axis=0), rtol=1e-12)

@@ -466,3 +466,14 @@ def test_the_first_picture_of_several(tmp_path):
         opened = images.open_image(tmp_path / name)
         assert opened.pictures == 3 and opened.pixels.shape == (24, 40, 3)
         np.testing.assert_allclose(opened.pixels, np.asarray(by_pillow(tmp_path / name).convert("RGB")), atol=3)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_how_many_pictures_an_mpo_holds_is_told(tmp_path, count):
+    picture = Image.fromarray(textured().astype(np.uint8))
+    more = [picture.rotate(90 * i) for i in range(1, count)]
+    picture.save(tmp_path / "x.mpo", "MPO", save_all=True, append_images=more)
+    opened = images.open_image(tmp_path / "x.mpo")
+    assert opened.pictures == count and opened.pixels.shape == (HEIGHT, WIDTH, 3) and opened.suffix == ".jpg"
+    picture.save(tmp_path / "x.jpg")
+    assert images.open_image(tmp_path / "x.jpg").pictures == 1

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.imaging import images
+from glcic_tf.imaging import images, photo_folders
 from glcic_tf.imaging.image_metadata import Metadata
 
 HEIGHT, WIDTH = 19, 33
@@ -554,16 +554,18 @@ def test_find_photos(tmp_path):
     for name in (*photos, *left_out, "notes.txt", "png", "raw.CR2", "sub/k.jxl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [[path.relative_to(tmp_path).as_posix() for path in paths] for paths in images.look_through(str(tmp_path))]
+    found = [
+        [path.relative_to(tmp_path).as_posix() for path in paths] for paths in photo_folders.look_through(str(tmp_path))
+    ]
     assert found == [sorted(photos), ["raw.CR2", "sub/k.jxl"], ["@eaDir", "sub/__MACOSX"]]
-    assert images.find_photos(tmp_path) == images.look_through(tmp_path).photos
+    assert photo_folders.find_photos(tmp_path) == photo_folders.look_through(tmp_path).photos
 
 
 def test_folders_without_photos_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no photo; expected files that end in .jpg"):
-        images.find_photos(tmp_path)
+        photo_folders.find_photos(tmp_path)
     with pytest.raises(UserError, match="found nothing"):
-        images.find_photos(tmp_path / "missing")
+        photo_folders.find_photos(tmp_path / "missing")
     (tmp_path / "file.jpg").touch()
     with pytest.raises(UserError, match="found a file"):
-        images.find_photos(tmp_path / "file.jpg")
+        photo_folders.find_photos(tmp_path / "file.jpg")

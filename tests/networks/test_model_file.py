@@ -1,6 +1,7 @@
 """model_file: what is saved comes back, and files that somebody else made cannot do harm."""
 
 import json
+import os
 import warnings
 import zipfile
 
@@ -199,8 +200,8 @@ def hostile_changes():
     yield "nested", lambda c, layers: layers["conv5"].update(module=c["module"], class_name="Functional"), "not among"
     file = {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/x"}, "registered_name": None}
     yield "file", lambda c, layers: layers["conv5"].update(file), "holds a keras.layers.TFSMLayer"
-    yield "wide", lambda c, layers: layers["conv5"]["config"].update(filters=10**9), "its layers ask for up to"
-    yield "kernel", lambda c, layers: layers["conv5"]["config"].update(kernel_size=[9999, 9999]), "its layers ask for"
+    yield "wide", lambda c, layers: layers["conv5"]["config"].update(filters=10**9), "filters 1000000000; expected"
+    yield "kernel", lambda c, layers: layers["conv5"]["config"].update(kernel_size=[9999, 9999]), "has kernel_size"
 
     def repeat(config, layers):
         tensors = layers["masked_input"]["inbound_nodes"][0]["args"][0]
@@ -255,3 +256,44 @@ def test_file_names_no_field_that_older_versions_of_keras_refuse(tmp_path):
             assert field not in config
     changed = {"config": [{"renorm": True, "renorm_momentum": 0.99, "input_axes": None}]}
     assert model_file._without_newer_fields(changed) == {"config": [{"renorm": True}]}
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "message"),
+    [
+        ("conv2", {"strides": [200, 200]}, r"its layer conv2 has strides \[200, 200\]; expected 1 to 2"),
+        ("conv5", {"kernel_size": [3, 99]}, r"its layer conv5 has kernel_size \[3, 99\]; expected 1 to 7"),
+        ("conv7", {"dilation_rate": 4000}, "its layer conv7 has dilation_rate 4000; expected 1 to 32"),
+        ("conv5", {"filters": 2000}, "its layer conv5 has filters 2000; expected 1 to 1024"),
+        ("conv5", {"groups": 0}, "its layer conv5 has groups 0; expected 1 to 1"),
+        ("conv5", {"filters": True}, "is malformed"),
+        ("conv5", {"strides": []}, "is malformed"),
+        ("pad_conv2", {"padding": [[1, 1], [1, 10**6]]}, "its layer pad_conv2 has padding"),
+        ("pad_conv2", {"padding": -1}, "its layer pad_conv2 has padding -1"),
+    ],
+)
+def test_layers_far_from_the_papers_are_refused_before_they_are_built(
+    saved, tmp_path, monkeypatch, layer, change, message
+):
+    path = changed_config(saved, tmp_path / "other.keras", lambda c, layers: layers[layer]["config"].update(change))
+    monkeypatch.setattr(keras.saving, "load_model", lambda *args, **options: pytest.fail("it was built"))
+    with pytest.raises(UserError, match=message):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("layer", ["mean_pixel", "bn3"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, layer, value):
+    model = completion_network(1 / 64)
+    weights = model.get_layer(layer).get_weights()
+    weights[-1].flat[0] = value
+    model.get_layer(layer).set_weights(weights)
+    model_file.save(model, tmp_path / "model.keras")
+    with pytest.raises(UserError, match=f"its layer {layer} holds numbers that are not finite"):
+        model_file.load(tmp_path / "model.keras")
+
+
+def test_a_pipe_called_keras_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.keras")
+    with pytest.raises(UserError, match=r"pipe\.keras: is a pipe; expected a model file"):
+        model_file.load(tmp_path / "pipe.keras")

@@ -2,17 +2,20 @@
 
 from absl import flags
 
+from glcic_tf.apps import listening
+
 
 def define_app_flags():
     """Define the command's flags."""
     flags.DEFINE_list(
         "model", ["package"], "Model files (.keras) to choose from, the first to begin with; package: the weights here."
     )
-    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: let other machines use the page.")
-    flags.DEFINE_integer("port", 7860, "Port to listen on; 0: any that is free.", 0, 65535)
+    listening.define_flags(7860, "use the page")
     flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
     flags.DEFINE_float("max_megapixels", 100, "Refuse larger photos and masks before decoding them.", 0.01, 268)
-    flags.DEFINE_integer("max_queue", 16, "Refuse what is asked for while so many requests wait.", 1, 1000)
+    flags.DEFINE_integer("max_queue", 16, "Refuse completions while so many wait.", 1, 1000)
+    text = "Refuse files while so many MB of visitors' files are kept, or a quarter of that of one visitor."
+    flags.DEFINE_float("max_stored_mb", 4000, text, 1, 1_000_000)
 
 
 def run_app():
@@ -26,4 +29,5 @@ def run_app():
     from glcic_tf.apps.page import page_server
 
     args = flags.FLAGS
-    page_server.serve(args.model, args.host, args.port, args.max_upload_mb, args.max_megapixels, args.max_queue)
+    limits = page_server.Limits(args.max_upload_mb, args.max_megapixels, args.max_queue, args.max_stored_mb)
+    page_server.serve(args.model, args.host, args.port, limits, args.allowed_hosts, args.root_path, args.token)

@@ -54,7 +54,8 @@ class Work:
         """Complete what is painted."""
         progress(0, desc="Waiting for the model")
         grow = min(max(int(grow), 0), MAX_GROW_PX)
-        with self._using(token) as photo, self.models.using(model) as completer:
+        # The model first: who waits for it does not hold the photo.
+        with self.models.using(model) as completer, self._using(token) as photo:
             progress(0.1, desc="Completing")
             start = time.perf_counter()
             hole = photo.hole(read_painted(layers, photo.preview_shape))

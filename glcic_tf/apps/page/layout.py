@@ -12,9 +12,13 @@ import gradio as gr
 from glcic_tf.apps import demo
 from glcic_tf.apps.page.buttons import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
 from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
+from glcic_tf.apps.web_guard import where
+from glcic_tf.common import cli
 from glcic_tf.completion import postprocesses
 
 SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
+_HEAVY = "complete"  # id of the queue of completions
+_MAX_QUICK = 64
 _HERE = Path(__file__).parent
 _FILLINGS = {
     "Automatic": "auto",
@@ -57,7 +61,39 @@ def make(models, photos, folder, max_pixels, max_queue):
     for block in page.blocks.values():
         if isinstance(block, gr.components.Component):
             block.async_move_resource_to_block_cache = partial(_as_it_is, folder)
-    return page.queue(max_size=max_queue, api_open=False)
+    page.process_api = partial(_without_traceback, page.process_api)
+    # Gradio's bound is for all that waits: completions may not keep others from opening a photo.
+    return page.queue(max_size=max_queue + _MAX_QUICK, api_open=False)
+
+
+class Waiting:
+    """What may join the queue of a page.
+
+    Args:
+        page: that `make` made.
+        max_queue: refuse completions while so many wait.
+    """
+
+    def __init__(self, page, max_queue):
+        self._page, self._max_queue = page, max_queue
+
+    def refusal(self, sent, is_program=False):
+        """Return (HTTP status, reason) if what is sent, a dict, cannot join, else None.
+
+        Args:
+            sent: with "data", and "fn_index" if it is the page that asks.
+            is_program: it asks the endpoint for programs.
+        """
+        functions, index = self._page.fns, sent.get("fn_index")
+        if not is_program and (isinstance(index, bool) or not isinstance(index, int) or index not in functions):
+            return 400, "Expected the fn_index of one of the page's functions."
+        if not isinstance(sent.get("data", []), list):
+            return 400, "Expected a list of data."
+        if is_program or functions[index].concurrency_id == _HEAVY:
+            waiting = self._page._queue.event_queue_per_concurrency_id.get(_HEAVY)
+            if waiting and len(waiting.queue) >= self._max_queue:
+                return 503, f"The queue is full: {self._max_queue} completions wait already. Try again in a while."
+        return None
 
 
 def _lay_out(work, models):
@@ -144,7 +180,7 @@ def _lay_out(work, models):
     mask.upload(work.take_mask, [mask, token], shown, **quick)
     editor.clear(work.clear, [token], shown, **quick)
     undo.click(work.undo, [token], shown, **quick)
-    heavy = {"concurrency_id": "complete", "concurrency_limit": len(models.names)}
+    heavy = {"concurrency_id": _HEAVY, "concurrency_limit": len(models.names)}
     complete.click(work.complete_painted, [token, editor, model, grow, postprocess], shown, **quick | heavy)
     fetch = "() => document.querySelector('#link').click()"
     for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
@@ -161,6 +197,18 @@ def _lay_out(work, models):
             gr.Checkbox(False, label="resize_mask"),
         ]
         gr.Button().click(work.complete_file, options, gr.File(label="result"), api_name="complete", **heavy)
+
+
+async def _without_traceback(process_api, *arguments, **named):
+    """Gradio's own, whose exceptions it would print at length, and tell the visitor with the server's folders."""
+    try:
+        return await process_api(*arguments, **named)
+    except gr.Error as error:
+        error.print_exception = False
+        raise
+    except Exception as error:
+        cli.say(f"what a visitor sent failed: {where(error)}")
+        raise gr.Error("What was sent is nothing that this page expects.", print_exception=False) from None
 
 
 async def _as_it_is(folder, path):

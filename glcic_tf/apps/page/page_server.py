@@ -5,22 +5,25 @@ requests are let through by a list of what the page and the documented endpoint 
 """
 
 import asyncio
+import dataclasses
+import json
 import os
-import tempfile
 
-import uvicorn
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from glcic_tf.apps import listening
+from glcic_tf.apps import listening, web_guard, web_server
+from glcic_tf.apps.page import temporary_files
 from glcic_tf.apps.page.models import Models
 from glcic_tf.apps.page.open_photos import Photos
 from glcic_tf.apps.page.temporary_files import Folder
-from glcic_tf.common import cli
+from glcic_tf.apps.quota import Quota
 
 MAX_HELD_BYTES = 2**32  # pixels of all photos at work
 IDLE_S = 4 * 3600  # photos, and files that the page made, are kept so long without use
 UPLOADS_S = 1800
 _MAX_JSON_BYTES = 2**18
+_MAX_SESSION = 100  # characters
 _FORM_BYTES = 2**16  # what a form adds to the files in it
 _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
 _ASSETS = ("/assets/", "/static/")
@@ -40,68 +43,87 @@ _HEADERS = {
 }
 
 
-def serve(models=(), host="127.0.0.1", port=7860, max_upload_mb=100, max_megapixels=100, max_queue=16):
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What visitors may do.
+
+    Attributes:
+        max_upload_mb: refuse larger files.
+        max_megapixels: refuse larger photos and masks before decoding them.
+        max_queue: refuse completions while so many wait.
+        max_stored_mb: refuse files while so much of visitors' files is kept, or a quarter of it of one visitor.
+    """
+
+    max_upload_mb: float = 100
+    max_megapixels: float = 100
+    max_queue: int = 16
+    max_stored_mb: float = 4000
+
+    @property
+    def upload_bytes(self):
+        """Bytes of a file."""
+        return round(self.max_upload_mb * 1e6)
+
+    @property
+    def pixels(self):
+        """Pixels of a photo."""
+        return round(self.max_megapixels * 1e6)
+
+
+def serve(models=(), host="127.0.0.1", port=7860, limits=None, allowed_hosts=(), root_path="", token=None):
     """Serve the page until Ctrl-C.
 
     Args:
         models: of `models.Models`.
         host: name or address to listen on.
         port: 0 takes a free one.
-        max_upload_mb: refuse larger files.
-        max_megapixels: refuse larger photos and masks before decoding them.
-        max_queue: refuse what is asked for while so many requests wait.
+        limits: Limits.
+        allowed_hosts, root_path, token: of `web_guard.access`.
 
     Raises:
         UserError: the address cannot be listened on, or a model is missing or is none.
     """
-    with listening.listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="glcic-app-") as folder:
-        application = app(Models(models), folder, max_upload_mb, max_megapixels, max_queue)
-        if not listening.is_loopback(listener):
-            cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page.")
-        print(f"The page is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
-        listening.serve(server(application), listener)
+    limits = limits or Limits()
+    with listening.listen(host, port) as listener, temporary_files.own_folder() as path:
+        access = web_guard.access(host, listener, allowed_hosts, root_path, token)
+        folder = Folder(path, UPLOADS_S, IDLE_S, round(limits.max_stored_mb * 1e6))
+        application = app(Models(models), folder, limits, root_path)
+        listening.warn_of_others(host, listener, access.token)
+        print(f"The page is at {access.url(listening.url(host, listener))} (Ctrl-C ends it)", flush=True)
+        with folder.sweeping():
+            listening.serve(web_server.server(web_guard.Guard(application, access), "on"), listener)
         print("The page has ended.")
 
 
-def server(application):
-    """Return the uvicorn.Server of an application: `run(sockets=[listener])` serves it."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            application, log_level="warning", ws="none", lifespan="on", server_header=False, timeout_graceful_shutdown=1
-        )
-    )
-
-
-def app(models, folder, max_upload_mb=100, max_megapixels=100, max_queue=16):
-    """Make the ASGI application of the page.
+def app(models, folder, limits, root_path=""):
+    """Make the ASGI application of the page, to be put behind a `web_guard.Guard`.
 
     Args:
         models: a Models.
-        folder: empty; all that visitors send and get is in it, and is deleted after some hours.
-        max_upload_mb, max_megapixels, max_queue: as of `serve`.
+        folder: a Folder; all that visitors send and get is in it.
+        limits: Limits.
+        root_path: that a proxy shows the page under.
     """
-    folder = Folder(folder, UPLOADS_S, IDLE_S)
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder.path)
-    upload_bytes = round(max_upload_mb * 1e6)
     # In a loop: without one, Gradio makes several and closes none.
-    application = asyncio.run(_application(models, folder, upload_bytes, round(max_megapixels * 1e6), max_queue))
-    return _Guard(application, folder, upload_bytes)
+    return asyncio.run(_application(models, folder, limits, root_path))
 
 
-async def _application(models, folder, upload_bytes, max_pixels, max_queue):
+async def _application(models, folder, limits, root_path):
     import gradio
     from fastapi import FastAPI
 
     from glcic_tf.apps.page import layout
 
-    blocks = layout.make(models, Photos(MAX_HELD_BYTES, IDLE_S), folder, max_pixels, max_queue)
+    blocks = layout.make(models, Photos(MAX_HELD_BYTES, IDLE_S), folder, limits.pixels, limits.max_queue)
     application = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
         blocks,
         path="/",
         allowed_paths=[],
         blocked_paths=[],
-        max_file_size=upload_bytes,
+        max_file_size=limits.upload_bytes,
+        root_path=root_path.rstrip("/") or None,
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
@@ -111,14 +133,16 @@ async def _application(models, folder, upload_bytes, max_pixels, max_queue):
         **layout.LOOK,
     )
     blocks.has_launched = True  # else Gradio takes any path for that of an uploaded file, /etc/passwd too
-    return application
+    return _Guard(application, folder, limits, layout.Waiting(blocks, limits.max_queue))
 
 
 class _Guard:
     """Lets through what the page needs, of bounded size, and adds headers."""
 
-    def __init__(self, application, folder, upload_bytes):
-        self._application, self._folder, self._upload_bytes = application, folder, upload_bytes
+    def __init__(self, application, folder, limits, waiting):
+        self._application, self._folder, self._waiting = application, folder, waiting
+        self._upload_bytes, stored_bytes = limits.upload_bytes, round(limits.max_stored_mb * 1e6)
+        self._quota = Quota(stored_bytes, max(stored_bytes // 4, self._upload_bytes), UPLOADS_S)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -131,20 +155,22 @@ class _Guard:
                 message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
-        refused = self._refusal(scope)
+        path = scope["path"].removeprefix(scope["root_path"])
+        refused = self._refusal(scope, path)
+        if not refused and scope["method"] == "POST" and path.rstrip("/") != _UPLOAD:
+            body, receive = await _whole(receive)
+            refused = self._misfit(path.rstrip("/").removeprefix(_API), body)
         if refused:
             status, reason = refused
             await JSONResponse({"detail": reason}, status)(scope, receive, send_with_headers)
             return
-        if scope["path"] == "/":
+        if path == "/":
             scope = {**scope, "query_string": b""}  # it could name a file of settings
         await self._application(scope, receive, send_with_headers)
 
-    def _refusal(self, scope):
+    def _refusal(self, scope, path):
         """Return (status, reason) if a request is not let through, else None."""
-        path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
-        if method == "OPTIONS":
-            return None
+        method, headers = scope["method"], dict(scope["headers"])
         if method in ("GET", "HEAD"):
             if path.startswith(_FILE):
                 return None if self._folder.owns(path[len(_FILE) :]) else (403, "There is no such file for you.")
@@ -157,12 +183,52 @@ class _Guard:
         path = path.rstrip("/")
         if method != "POST" or path != _UPLOAD and path.removeprefix(_API) not in _SENT:
             return 404, "There is nothing here."
-        if headers.get(b"sec-fetch-site") == b"cross-site":
-            return 403, "Another site may not use this page."
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
             return 411, "The length of what is sent is missing."
         most = self._upload_bytes + _FORM_BYTES if path == _UPLOAD else _MAX_JSON_BYTES
         if int(length) > most:
             return 413, f"At most {most / 1e6:.1f} MB can be sent."
+        if path == _UPLOAD:
+            exceeded = self._quota.take((scope.get("client") or [None])[0], int(length))
+            if exceeded == "each":
+                return 429, "You have sent as much as is kept of one visitor: go on in half an hour."
+            if exceeded or not self._folder.has_room():
+                return 507, "There is no room for more files just now: try again in a while."
         return None
+
+    def _misfit(self, below, body):
+        """Return (status, reason) if what is sent in JSON is nothing that the page sends, else None."""
+        try:
+            sent = json.loads(body)
+        except (ValueError, RecursionError):
+            sent = None
+        if not isinstance(sent, dict):
+            return 400, "Expected an object in JSON."
+        if below.startswith("call/"):
+            return self._waiting.refusal(sent, is_program=True)
+        session = sent.get("session_hash")
+        if not isinstance(session, str) or not 0 < len(session) <= _MAX_SESSION:
+            return 400, "Expected a session_hash."
+        return self._waiting.refusal(sent) if below == "queue/join" else None
+
+
+async def _whole(receive):
+    """Receive a body whole, of the length that was checked: return it, and a `receive` that gives it again."""
+    chunks, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    body, given = b"".join(chunks), False
+
+    async def again():
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return body, again

@@ -71,7 +71,7 @@ class Bundle:
             raise UserError(
                 f"--bundle={folder}: {path.name} cannot be read ({error.strerror}); give the folder that export wrote."
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(path, "is not JSON") from error
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise self._damaged(path, "is not a manifest")

@@ -7,6 +7,8 @@ run folder needs to take it back, and the checksum of every file. Arrays are cal
 import hashlib
 import json
 import shutil
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +23,9 @@ POSITION = "state.json"
 PARTS = ("all", "networks", "completion")
 NETWORKS = ("completion", "average", "discriminator")
 _MAX_BYTES = 2**33
+# What NumPy and zipfile raise for a file that is cut short, spoilt, or made to.
+_UNDECODABLE = (ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError)
+_UNDECODABLE += (zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error)
 _HALF = "@bfloat16"  # after an array's name: the upper halves of its float32s
 
 
@@ -68,7 +73,7 @@ def read_position(folder):
         raise UserError(
             f"{folder}: is not a saved state ({POSITION}: {error.strerror}); name the folder of one."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "is not JSON") from error
     if not isinstance(position, dict) or position.get("format") != FORMAT:
         raise UserError(f"{path}: is of another format than this version's {FORMAT}; use the version that wrote it.")
@@ -105,7 +110,7 @@ def load(folder):
                     arrays[f"{path.stem}/{variable}"] = array
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); copy the whole state again.") from error
-        except (ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        except _UNDECODABLE as error:
             raise _damaged(path, f"cannot be decoded ({first_line(error)})") from error
     return arrays, position
 

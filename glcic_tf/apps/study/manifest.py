@@ -98,7 +98,7 @@ def read(folder):
         content["methods"] = tuple(content["methods"])
         study = Study(**content)
         _check(study)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error}); prepare the study again.") from error
     missing = [id for id in study.all_items() if not (Path(folder) / PICTURES / f"{id}.png").is_file()]
     if missing:

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from glcic_tf.apps import listening
 from glcic_tf.completion import postprocesses
 from glcic_tf.evaluation import baselines, protocols
 
@@ -25,8 +26,7 @@ def define_prepare_flags():
 def define_serve_flags():
     """Define the flags of `glcic study serve`."""
     flags.DEFINE_string("study", None, "Folder that prepare wrote.", required=True)
-    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: let other machines take part.")
-    flags.DEFINE_integer("port", 8000, "Port to listen on; 0: any that is free.", 0, 65535)
+    listening.define_flags(8000, "take part")
     flags.DEFINE_integer("display_ms", 0, "Hide each picture after so many milliseconds; 0: leave it.", 0, 60_000)
 
 
@@ -66,7 +66,8 @@ def run_serve():
     """
     from glcic_tf.apps.study.study_server import serve
 
-    serve(flags.FLAGS.study, flags.FLAGS.host, flags.FLAGS.port, flags.FLAGS.display_ms)
+    args = flags.FLAGS
+    serve(args.study, args.host, args.port, args.display_ms, args.allowed_hosts, args.root_path, args.token)
 
 
 def run_report():

@@ -10,13 +10,12 @@ from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from glcic_tf.apps import listening
+from glcic_tf.apps import listening, web_guard, web_server
 from glcic_tf.apps.study import manifest
 from glcic_tf.apps.study.answers import Answers
 
@@ -47,22 +46,24 @@ def app(folder, display_ms=0):
     return _Server(Path(folder), study, Answers(folder, study), display_ms).app()
 
 
-def serve(folder, host="127.0.0.1", port=8000, display_ms=0):
+def serve(folder, host="127.0.0.1", port=8000, display_ms=0, allowed_hosts=(), root_path="", token=None):
     """Serve a study until Ctrl-C.
 
     Args:
         folder, display_ms: as of `app`.
         host: name or address to listen on.
         port: 0 takes a free one.
+        allowed_hosts, root_path, token: of `web_guard.access`.
 
     Raises:
         UserError: no study, or the address cannot be listened on.
     """
     application = app(folder, display_ms)
     with listening.listen(host, port) as listener:
-        print(f"The study is at {listening.url(host, listener)} (Ctrl-C ends it)", flush=True)
-        config = uvicorn.Config(application, log_level="warning", ws="none", lifespan="off", server_header=False)
-        listening.serve(uvicorn.Server(config), listener)
+        access = web_guard.access(host, listener, allowed_hosts, root_path, token)
+        listening.warn_of_others(host, listener, access.token)
+        print(f"The study is at {access.url(listening.url(host, listener))} (Ctrl-C ends it)", flush=True)
+        listening.serve(web_server.server(web_guard.Guard(application, access)), listener)
         print("The study has ended; what was answered is kept.")
 
 
@@ -162,7 +163,9 @@ class _Server:
             message = "Somebody has this name. If it was you, go on in the browser where you began; else take another."
             raise _Refused(409, message)
         response = JSONResponse(self._state(*self._answers.participant(token)))
-        response.set_cookie(COOKIE, token, max_age=_COOKIE_S, httponly=True, samesite="strict")
+        response.set_cookie(
+            COOKIE, token, max_age=_COOKIE_S, httponly=True, samesite="strict", path=request.scope["root_path"] or "/"
+        )
         return response
 
     def _answer(self, request, body):

@@ -132,6 +132,9 @@ class ShardFile:
         return shard_index.Table(columns, np.frombuffer(b"".join(self._names), np.uint8))
 
 
+_HEADER_NUMBERS = ("photos", "names_bytes", "begin", "end", "bytes", "crc32")
+
+
 def finished_path(output, part, number):
     """Path of the file that says that a shard is finished."""
     return Path(output, FOLDER, shard_index.shard_name(part, number)).with_suffix(".finished")
@@ -171,12 +174,14 @@ def _load(output, part, number):
         header = json.loads(line)
         if header["photos"] and shard.stat().st_size != header["bytes"] or zlib.crc32(content) != header["crc32"]:
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+        if not all(type(header[name]) is int and 0 <= header[name] < 2**48 for name in _HEADER_NUMBERS):
+            return None
+        table_bytes = header["photos"] * shard_index.ROW_BYTES + header["names_bytes"]
+        values = np.frombuffer(content, np.uint8)
+        table = shard_index.Table.from_bytes(values[:table_bytes], header["photos"])
+        return Finished(header, table, values[table_bytes:].reshape(-1, DIGEST_BYTES))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    table_bytes = header["photos"] * shard_index.ROW_BYTES + header["names_bytes"]
-    values = np.frombuffer(content, np.uint8)
-    table = shard_index.Table.from_bytes(values[:table_bytes], header["photos"])
-    return Finished(header, table, values[table_bytes:].reshape(-1, DIGEST_BYTES))
 
 
 def settings_path(output):
@@ -203,7 +208,7 @@ def read_settings(output):
         if not (type(settings["parts"]) is int and type(settings["found"]) is int and 0 < settings["parts"] <= 9999):
             raise ValueError
         return settings
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; delete {output} and begin anew.") from error
 
 

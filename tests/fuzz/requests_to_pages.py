@@ -1,0 +1,136 @@
+"""Hostile requests to the two pages, which run as they do for visitors: whole requests, spoilt ones, and garbage."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from mutators import spoil, spoil_json
+
+ROOT = Path(__file__).parents[2]
+_PATHS = (
+    "/",
+    "/config",
+    "/api/state",
+    "/api/join",
+    "/api/answer",
+    "/picture/0123456789abcdef.png",
+    "/gradio_api/upload",
+)
+_PATHS += (
+    "/gradio_api/queue/join",
+    "/gradio_api/queue/data?session_hash=a",
+    "/gradio_api/call/complete",
+    "/gradio_api/cancel",
+)
+_PATHS += (
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/reset",
+    "/gradio_api/info",
+    "/assets/x",
+    "/static/../../etc/passwd",
+)
+_METHODS = ("GET", "POST", "POST", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")
+_FILE = {"path": "/tmp/x", "meta": {"_type": "gradio.FileData"}}
+_BODIES = (
+    {"fn_index": 0, "data": [_FILE, None], "session_hash": "a", "event_data": None, "trigger_id": 3},
+    {"data": [_FILE, _FILE, "package", 4, "none", False, False]},
+    {"id": "0123456789abcdef", "natural": True, "ms": 500},
+    {"name": "Ann"},
+    {"session_hash": "a", "fn_index": 1, "event_id": "b"},
+)
+
+
+class Servers:
+    """`glcic app` and `glcic study serve` in processes of their own; their logs are in files in `folder`."""
+
+    def __init__(self, folder, study):
+        self.processes, self.ports, self.logs = [], [], []
+        for name, command in (
+            ("app", ["app", "--port=0"]),
+            ("study", ["study", "serve", f"--study={study}", "--port=0"]),
+        ):
+            self.logs.append(folder / f"{name}.log")
+            with self.logs[-1].open("a") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "glcic_tf", *command],
+                    cwd=ROOT,
+                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            self.processes.append(process)
+            self.ports.append(int(re.search(r":(\d+)/", process.stdout.readline())[1]))
+
+    def close(self):
+        """End both; they must do so in good order."""
+        for process in self.processes:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+
+
+def spoil_request(servers, folder, rng):
+    """Bytes to send, and to which server."""
+    number = rng.randrange(2)
+    port = servers.ports[number]
+    body = b""
+    if rng.random() < 0.7:
+        body = spoil_json(json.dumps(rng.choice(_BODIES)).encode(), rng)[:100_000]
+    kind = "application/json"
+    if rng.random() < 0.2:
+        kind = "multipart/form-data; boundary=b"
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + body + b"\r\n--b--\r\n"
+        )
+        body = spoil(body, rng) if rng.random() < 0.7 else body
+    head = [
+        f"{rng.choice(_METHODS)} {rng.choice(_PATHS)} HTTP/1.1",
+        f"Host: {rng.choice((f'127.0.0.1:{port}',) * 9 + ('evil.example',))}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body) if rng.random() < 0.95 else rng.choice((-1, 5, 10**9, 'x'))}",
+        *rng.sample(
+            [
+                f"Origin: http://127.0.0.1:{port}",
+                "Origin: null",
+                "Cookie: study=forged; other",
+                "Transfer-Encoding: chunked",
+                "Range: bytes=9-1",
+                "Expect: 100-continue",
+                "Upgrade: websocket",
+                "X-Forwarded-Host: \x00",
+                "Accept-Encoding: gzip, \xff",
+                "Authorization: Basic \xe9",
+            ],
+            rng.choice((0, 0, 0, 1, 2)),
+        ),
+        "Connection: close",
+    ]
+    request = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
+    if rng.random() < 0.2:
+        request = spoil(request, rng)
+    (folder / "request").write_bytes(request)
+    return servers, number, request
+
+
+def send_request(given):
+    """Send it and look at the answer, and at what stands in the log."""
+    servers, number, request = given
+    with socket.create_connection(("127.0.0.1", servers.ports[number]), timeout=10) as connection:
+        answer = b""
+        with contextlib.suppress(ConnectionError, TimeoutError):  # it may wait for more, and then cut this off
+            connection.sendall(request)
+            connection.settimeout(1.0)
+            while b"\r\n\r\n" not in answer and (chunk := connection.recv(2**16)):
+                answer += chunk
+    assert not answer or answer.startswith(b"HTTP/1.1 ") and not answer.startswith(b"HTTP/1.1 500"), answer[:300]
+    assert servers.processes[number].poll() is None, "the server has ended"
+    log = servers.logs[number].read_text(errors="replace")
+    servers.logs[number].write_text("")
+    assert "Traceback" not in log, log[-400:]
