@@ -511,9 +511,10 @@ def test_places_that_cannot_be_written(photos, tmp_path):
         ([], "missing: --config"),
     ],
 )
-def test_wrong_flags_give_one_line(photos, tmp_path, flags, message):
-    command = [sys.executable, "train.py", *flags, f"--data_dir={photos}", f"--workdir={tmp_path / 'run'}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode != 0 and not (tmp_path / "run").exists()
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert re.search(message, result.stderr), result.stderr
+def test_wrong_flags_give_one_line(photos, tmp_path, glcic, monkeypatch, flags, message):
+    monkeypatch.chdir(ROOT)
+    command = [*flags, f"--data_dir={photos}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = glcic(*command, name="train.py", command="train")
+    assert code != 0 and not (tmp_path / "run").exists()
+    assert len(err.strip().splitlines()) == 1, err
+    assert re.search(message, err), err
