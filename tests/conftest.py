@@ -24,6 +24,13 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """What tests share is made from the same seeds too, whichever of them is the first to ask for it."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Seeds (Python, NumPy, TensorFlow), dtypes and determinism are the same for every test, whatever ran before it."""
