@@ -9,11 +9,15 @@ INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
 BROWSER_TOOLS := $(VENV)/.browser-tools
 CONSTRAINTS :=  # a file of them, for test-oldest
+# A worker begins with half of the tests and takes over what the other does not get to: what the tests of a file share is
+# made by one of them, mostly.
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
+FAST_TESTS := $(addprefix tests/,common imaging data completion test_commands.py test_layers.py)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-oldest test-browser docs-check fuzz lint format clean
+.PHONY: help demo app test test-fast test-oldest test-browser docs-check fuzz lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -26,7 +30,10 @@ app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0
 	@$(BIN)/glcic app
 
 test: $(TEST_TOOLS) ## run all tests but those in a browser
-	@$(BIN)/python -m pytest -q -n 2
+	@$(PYTEST)
+
+test-fast: $(TEST_TOOLS) ## run those that neither train, serve, export nor compare: pictures, files, holes, completion
+	@$(PYTEST) $(FAST_TESTS)
 
 test-oldest: ## run them with the oldest TensorFlow and Keras that are supported, in .venv-oldest (Python 3.11 or 3.12)
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=tests/oldest.txt

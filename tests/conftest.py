@@ -1,6 +1,7 @@
 """Shared set-up of the tests: two virtual CPU devices, fixed seeds, quiet logs, nothing of the user's environment."""
 
 import os
+import sys
 import tempfile
 
 # Before Keras is imported: neither the user's backend nor the user's ~/.keras/keras.json reaches the tests.
@@ -11,6 +12,9 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
+
+from glcic_tf.__main__ import main
 
 pytest.register_assert_rewrite("portable_helpers")  # before a test module imports it
 
@@ -20,11 +24,39 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """What tests share is made from the same seeds too, whichever of them is the first to ask for it."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
-    """Seeds (Python, NumPy, TensorFlow) and the dtype policy are the same for every test, whatever ran before it."""
+    """Seeds (Python, NumPy, TensorFlow), dtypes and determinism are the same for every test, whatever ran before it."""
     keras.utils.set_random_seed(0)
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+    tf_config.disable_op_determinism()  # a run asks for it, and has no public way to end it
+    if "glcic_tf.training.loop" in sys.modules:
+        sys.modules["glcic_tf.training.loop"]._deterministic = False
+
+
+@pytest.fixture
+def glcic(monkeypatch, capsys):
+    """A function of a command line that does it in this process: (exit code, stdout, stderr).
+
+    To start a process and import TensorFlow there takes longer than most commands do.
+    """
+
+    def do(*arguments, name="glcic", command=None):
+        monkeypatch.setattr(sys, "argv", [str(name), *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return do
 
 
 @pytest.fixture(scope="session")

@@ -27,20 +27,6 @@ DOORS = {
 NO_REQUIRED_FLAGS = {"app", "demo"}
 
 
-@pytest.fixture
-def glcic(monkeypatch, capsys):
-    """A function of a command line that does it in this process: (exit code, stdout, stderr)."""
-
-    def do(*arguments, name="glcic", command=None):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            module.main(command)
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return do
-
-
 def defined(command):
     """The names of a command's flags, found without its help."""
     before = set(flags.FLAGS)

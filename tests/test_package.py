@@ -74,8 +74,20 @@ def test_metadata(wheel):
     assert extras == set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
+# The configs that start from the weights of the package find them.
+FROM_PYTHON = """
+import glcic_tf
+from glcic_tf import Completer, configs
+from glcic_tf.common import config_file
+from glcic_tf.networks import model_file
+print(glcic_tf.__file__, configs.FOLDER)
+for name in ("facade", "faces", "ablation"):
+    print(model_file.load(config_file.load(name).init_from).count_params())
+"""
+
+
 def test_from_another_folder(installed, tmp_path):
-    """Complete a photo, and train for some steps with a config that ships, which ends with a SavedModel."""
+    """Import it, complete a photo, and train for some steps with a config that ships, which ends with a SavedModel."""
     rng = np.random.default_rng(0)
     for i in range(6):
         small = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
@@ -88,11 +100,9 @@ def test_from_another_folder(installed, tmp_path):
     def python(*arguments):
         return run(sys.executable, *arguments, cwd=tmp_path, installed=installed)
 
-    code = (
-        "import glcic_tf; from glcic_tf import Completer, configs; print(glcic_tf.__file__, configs.FOLDER, Completer)"
-    )
-    found = python("-c", code)
-    assert found.split()[:2] == [str(installed / "glcic_tf" / "__init__.py"), str(installed / "glcic_tf" / "configs")]
+    places, *counts = python("-c", FROM_PYTHON).splitlines()
+    assert places.split() == [str(installed / "glcic_tf" / "__init__.py"), str(installed / "glcic_tf" / "configs")]
+    assert len(counts) == 3 and len(set(counts)) == 1
     assert run(installed / "bin" / "glcic", "--version", cwd=tmp_path, installed=installed) == f"glcic {__version__}\n"
 
     python("-m", "glcic_tf", "complete", "--image=photos/0.png", "--mask=mask.png", "--output=done.png")
@@ -102,14 +112,3 @@ def test_from_another_folder(installed, tmp_path):
     steps = [f"--config.stages.{phase}.steps=1" for phase in ("completion", "discriminator", "joint")]
     python("-m", "glcic_tf", "train", "--config=tiny", *steps, "--data_dir=photos", "--workdir=run")
     assert (tmp_path / "run" / "savedmodel" / "saved_model.pb").is_file()
-
-
-def test_configs_that_start_from_the_weights_find_them(installed, tmp_path):
-    code = """
-from glcic_tf.common import config_file
-from glcic_tf.networks import model_file
-for name in ("facade", "faces", "ablation"):
-    print(model_file.load(config_file.load(name).init_from).count_params())
-"""
-    counts = run(sys.executable, "-c", code, cwd=tmp_path, installed=installed).split()
-    assert len(counts) == 3 and len(set(counts)) == 1

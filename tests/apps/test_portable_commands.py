@@ -193,12 +193,11 @@ def test_without_jax_there_is_one_line(bundle, photos, tmp_path):
         (["import", "--state=nowhere", "--workdir=/nowhere/x"], "nowhere: is not a saved state"),
     ],
 )
-def test_wrong_flags_of_the_other_commands_are_one_line(argv, message, tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "glcic_tf", "portable", *argv], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode != 0 and len(result.stderr.splitlines()) == 1, result.stderr
-    assert message in result.stderr
+def test_wrong_flags_of_the_other_commands_are_one_line(argv, message, glcic, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, _, err = glcic("portable", *argv)
+    assert code != 0 and len(err.splitlines()) == 1, err
+    assert message in err
 
 
 def test_what_a_state_lacks_begins_anew(bundle, config, photos, tmp_path, capsys):

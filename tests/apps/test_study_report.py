@@ -165,29 +165,29 @@ def test_report_of_no_study_leaves_nothing(tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def command(*args):
-    return subprocess.run([sys.executable, "-m", "glcic_tf", "study", *args], cwd=ROOT, capture_output=True, text=True)
-
-
-def test_commands_from_photos_to_page(tmp_path):
+def test_commands_from_photos_to_page(tmp_path, glcic):
     make_photos(tmp_path / "photos", 6, (130, 140))
     flags = ["--models=", "--methods=telea", "--preset=centre", "--items=4", "--practice=2", "--seed=3"]
-    done = command("prepare", f"--images={tmp_path}/photos", f"--output={tmp_path}/study", *flags)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "4 pictures, 2 of them real, 2 to practise on" in done.stdout
+    code, out, err = glcic("study", "prepare", f"--images={tmp_path}/photos", f"--output={tmp_path}/study", *flags)
+    assert (code, err) == (0, "")
+    assert "4 pictures, 2 of them real, 2 to practise on" in out
     assert manifest.read(tmp_path / "study").seed == 3
-    done = command("report", f"--study={tmp_path}/study", f"--output={tmp_path}/report")
+    command = [sys.executable, "-m", "glcic_tf", "study", "report", f"--study={tmp_path}/study"]
+    done = subprocess.run([*command, f"--output={tmp_path}/report"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "0 participants, 0 answers" in done.stdout
     assert (tmp_path / "report" / "index.html").is_file()
 
 
-def test_wrong_commands_are_one_line_each(tmp_path):
-    for args, expected in (
-        (("report", f"--study={tmp_path}"), "glcic study report: missing: --output"),
-        (("serve", f"--study={tmp_path}"), f"glcic study serve: --study={tmp_path}: holds no study.json"),
-        (("serve", f"--study={tmp_path}", "--port=70000"), "glcic study serve: "),
-    ):
-        done = command(*args)
-        assert done.returncode in (1, 2) and done.stdout == ""
-        assert done.stderr.startswith(expected) and done.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    ("flags", "code", "expected"),
+    [
+        (["report", "--study=none"], 2, "glcic study report: missing: --output"),
+        (["serve", "--study=none"], 1, "glcic study serve: --study=none: holds no study.json"),
+        (["serve", "--study=none", "--port=70000"], 2, "glcic study serve: flag --port=70000: "),
+    ],
+)
+def test_wrong_commands_are_one_line_each(glcic, tmp_path, monkeypatch, flags, code, expected):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = glcic("study", *flags)
+    assert (found, out, err.count("\n")) == (code, "", 1) and err.startswith(expected)

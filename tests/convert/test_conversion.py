@@ -80,26 +80,24 @@ def test_a_checkpoint_of_both_gives_the_completion_network_and_says_so(files, tm
     )
 
 
-def run(*flags, cwd):
+def test_from_the_command_line(files, tmp_path, glcic, monkeypatch):
+    """To begin with as a process, then in this one, the model that comes out at work too."""
+    monkeypatch.chdir(tmp_path)
+    flags = [f"--input={files / 'places2.t7'}", "--source=torch7", "--output=places2.keras"]
     command = [sys.executable, ROOT / "convert.py", *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def test_from_the_command_line(files, tmp_path):
-    done = run(f"--input={files / 'places2.t7'}", "--source=torch7", "--output=places2.keras", cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "CC BY-NC-SA 4.0" in done.stdout and done.stderr == ""
     images.write_image(tmp_path / "photo.png", np.full((40, 40, 3), 90, np.uint8))
     mask = np.zeros((40, 40), np.uint8)
     mask[10:20, 10:20] = 255
     images.write_image(tmp_path / "mask.png", mask)
-    infer = [sys.executable, ROOT / "infer.py", "--model=places2.keras"]
-    infer += ["--image=photo.png", "--mask=mask.png", "--output=out.png"]
-    done = subprocess.run(infer, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    flags = ["--model=places2.keras", "--image=photo.png", "--mask=mask.png", "--output=out.png"]
+    code, _, err = glcic("complete", *flags)
+    assert code == 0, err
     before = sorted(path.name for path in tmp_path.iterdir())
-    done = run(f"--input={files / 'model_cn'}", "--output=new.keras", cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "name it by --config" in done.stderr
+    code, _, err = glcic("convert", f"--input={files / 'model_cn'}", "--output=new.keras")
+    assert code == 1 and err.count("\n") == 1 and "name it by --config" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

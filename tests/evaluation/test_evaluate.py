@@ -241,7 +241,7 @@ def test_existing_reports_and_others_things_are_not_deleted(photos, finished, tm
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_from_the_command_line(photos, model, tmp_path):
+def test_from_the_command_line(photos, model, tmp_path, glcic, monkeypatch):
     masks = tmp_path / "masks"
     masks.mkdir()
     for i in range(2):  # fewer than photos
@@ -256,8 +256,9 @@ def test_from_the_command_line(photos, model, tmp_path):
     assert "masks were used up to 4 times" in done.stdout and re.search(r"^telea +\d", done.stdout, re.M)
     assert done.stderr.count("\n") == 1 and "broken.jpg" in done.stderr
     assert (tmp_path / "report" / "index.html").is_file()
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 1 and "exists already; add --overwrite" in again.stderr
+    monkeypatch.chdir(tmp_path)
+    code, _, err = glcic("evaluate", *flags)
+    assert code == 1 and "exists already; add --overwrite" in err
 
 
 def test_all_baselines_are_known_to_the_flags():

@@ -21,16 +21,6 @@ def runner(path):
 
 
 @pytest.fixture(scope="module")
-def narrow():
-    return random_network(gain=3.0)
-
-
-@pytest.fixture(scope="module")
-def completer(narrow):
-    return Completer(narrow)
-
-
-@pytest.fixture(scope="module")
 def exported(narrow, tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "new" / "narrow.tflite"
     exporter.export(narrow, path, metadata={"phase": "joint"})

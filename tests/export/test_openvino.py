@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import openvino
 import pytest
-from export_helpers import SIZES, assert_like_completer, other_network, photo_and_mask, random_network
+from export_helpers import SIZES, assert_like_completer, other_network, photo_and_mask
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
@@ -18,16 +18,6 @@ from glcic_tf.networks import model_file
 def runner(folder):
     compiled = openvino.Core().compile_model(folder / "model.xml", "CPU")
     return lambda image, mask: compiled({"image": image, "mask": mask})["completed"]
-
-
-@pytest.fixture(scope="module")
-def narrow():
-    return random_network(gain=3.0)
-
-
-@pytest.fixture(scope="module")
-def completer(narrow):
-    return Completer(narrow)
 
 
 @pytest.fixture(scope="module")

@@ -405,15 +405,11 @@ def test_old_one_comes_back_if_the_new_one_cannot_take_its_place(narrow, saved, 
     assert (path / "saved_model.pb").is_file() and os.listdir(tmp_path) == ["out"]
 
 
-def run_script(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_from_the_command_line(narrow, complete, tmp_path):
     model_file.save(narrow, tmp_path / "narrow.keras", {"phase": "joint"})
-    done = run_script("--model=narrow.keras", "--format=savedmodel", "--output", "serving/1/", cwd=tmp_path)
+    flags = ["--model=narrow.keras", "--format=savedmodel", "--output", "serving/1/"]
+    command = [sys.executable, str(SCRIPT), *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     image, mask = photo(1, 60, 80), mask_of(1, 60, 80, boxes=[(0, 10, 20, 40, 50)])
     np.testing.assert_array_equal(signature_of(tmp_path / "serving" / "1")(image, mask), complete(image, mask))
@@ -430,10 +426,11 @@ def test_from_the_command_line(narrow, complete, tmp_path):
         (["--output=out", "--model=missing.keras"], 1, "--model=missing.keras: there is no such file"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(tmp_path, flags, code, expected):
-    done = run_script(*flags, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
-    assert done.stderr.startswith("export.py: ") and expected in done.stderr
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, glcic, monkeypatch, flags, code, expected):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = glcic(*flags, name="export.py", command="export")
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert err.startswith("export.py: ") and expected in err
     assert os.listdir(tmp_path) == []
 
 
