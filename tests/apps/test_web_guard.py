@@ -40,6 +40,7 @@ def serving(**options):
         running = web_server.server(guarded)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
+        serving.state = running.server_state
         try:
             yield listener.getsockname()[1]
         finally:
@@ -230,7 +231,11 @@ def test_requests_that_never_end_are_cut(impatient, sent):
 def test_who_does_not_read_is_cut(impatient):
     with serving() as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1.5)  # the answer does not fit into what the system keeps
+        # The answer does not fit into what the system keeps.
+        while not serving.state.connections:
+            time.sleep(0.01)
+        while serving.state.connections:
+            time.sleep(0.01)
         received = 0
         with contextlib.suppress(ConnectionError):
             while chunk := connection.recv(2**20):
