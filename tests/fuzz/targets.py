@@ -152,43 +152,27 @@ def _read_model(path):
 
 
 def _make_torch7(folder):
+    import published_files
     import published_weights
     import torch7_writer as writer
-    from test_published import torch7_release
 
-    def written(value):
-        if isinstance(value, SimpleNamespace):
-            return writer.Module(value.class_name, written(value.fields))
-        if isinstance(value, dict):
-            return {key: written(item) for key, item in value.items()}
-        return (
-            writer.tensor(value, "Double" if value.dtype == np.float64 else "Float")
-            if isinstance(value, np.ndarray)
-            else value
-        )
-
-    assert published_weights
-    return [
-        ("small.t7", writer.dumps(writer.network()[0])),
-        ("release.t7", writer.dumps(written(torch7_release(0, 1 / 32)))),
-    ]
+    release = published_files.as_torch7(published_weights.torch7_release(0, 1 / 32))
+    return [("small.t7", writer.dumps(writer.network()[0])), ("release.t7", writer.dumps(release))]
 
 
 def _make_torch(folder):
+    import published_files
     import published_weights
     import torch_writer as writer
 
     folder.mkdir(parents=True)
+    mmagic = published_weights.mmagic_completion(0, 1 / 32)
+    states = {
+        "pytorch": writer.state_dict(published_files.tensors(published_weights.glcic_pytorch_completion(0, 1 / 32))),
+        "mmagic": {"state_dict": published_files.tensors({f"generator.{k}": v for k, v in mmagic.items()})},
+    }
     files = []
-    for name, state in (
-        ("pytorch", published_weights.glcic_pytorch_completion(0, 1 / 32)),
-        (
-            "mmagic",
-            {"state_dict": {f"generator.{k}": v for k, v in published_weights.mmagic_completion(0, 1 / 32).items()}},
-        ),
-    ):
-        tensors = {k: writer.tensor(v) for k, v in state.get("state_dict", state).items()}
-        value = {"state_dict": tensors} if "state_dict" in state else writer.state_dict(tensors)
+    for name, value in states.items():
         files.append((f"{name}.pth", writer.write_zip(folder / f"{name}.pth", value).read_bytes()))
         files.append((f"{name}_old.pth", writer.write_legacy(folder / f"{name}_old.pth", value).read_bytes()))
     return files
