@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from h11 import LocalProtocolError
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
@@ -118,10 +119,13 @@ class Guard:
 
     async def __call__(self, scope, receive, send):
         """Answer a request, or pass it on."""
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._application(scope, receive, send)
-            return
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+        elif scope["type"] == "http":
+            with contextlib.suppress(ClientDisconnect):
+                await self._answer(scope, receive, _until_closed(send))
+
+    async def _answer(self, scope, receive, send):
         started = False
 
         async def send_own(message):
@@ -144,7 +148,7 @@ class Guard:
         try:
             await self._application(scope, receive, send_own)
         except ClientDisconnect:
-            return
+            raise
         except asyncio.CancelledError:  # the server ends while this goes on
             if started:
                 with contextlib.suppress(Exception):
@@ -199,6 +203,18 @@ class Guard:
             return response
         text = "This page needs a token: open the address that its owner gave you, with ?token=... at the end.\n"
         return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _until_closed(send):
+    """`send` that tells of a connection that uvicorn gave up, as after a body that is not HTTP, as of one that ended."""
+
+    async def send_or_tell(message):
+        try:
+            await send(message)
+        except LocalProtocolError as error:
+            raise ClientDisconnect from error
+
+    return send_or_tell
 
 
 def where(error):

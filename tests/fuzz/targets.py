@@ -169,7 +169,7 @@ def _make_torch(folder):
     mmagic = published_weights.mmagic_completion(0, 1 / 32)
     states = {
         "pytorch": writer.state_dict(published_files.tensors(published_weights.glcic_pytorch_completion(0, 1 / 32))),
-        "mmagic": {"state_dict": published_files.tensors({f"generator.{k}": v for k, v in mmagic.items()})},
+        "mmagic": {"state_dict": published_files.tensors(mmagic)},
     }
     files = []
     for name, value in states.items():
