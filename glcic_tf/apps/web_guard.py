@@ -206,7 +206,7 @@ class Guard:
 
 
 def _until_closed(send):
-    """`send` that tells of a connection that uvicorn gave up, as after a body that is not HTTP, as of one that ended."""
+    """`send` that takes a connection which uvicorn gave up, as after a body that is not HTTP, as one that ended."""
 
     async def send_or_tell(message):
         try:
