@@ -24,7 +24,7 @@ DOORS = {
     "convert.py": "convert",
     "app.py": "app",
 }
-NO_REQUIRED_FLAGS = {"app", "demo"}
+NO_REQUIRED_FLAGS = {"app", "demo", "models"}
 
 
 def defined(command):

@@ -24,6 +24,18 @@ def make_folder(folder):
         raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another place.") from error
 
 
+def with_home(path):
+    """Return a path with the home folder in place of "~" at its beginning; a str.
+
+    Raises:
+        UserError: there is no such home folder.
+    """
+    expanded = os.path.expanduser(path)
+    if str(expanded).startswith("~"):
+        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path, or ./{path}.")
+    return expanded
+
+
 def open_regular(path, expected="a file"):
     """Open a file for reading, binary, if it is one: devices, pipes and sockets could be read for ever, or wait.
 

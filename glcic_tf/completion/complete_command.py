@@ -5,6 +5,7 @@ from absl import flags
 from glcic_tf.common import cli, ray_cluster
 from glcic_tf.completion import postprocesses
 from glcic_tf.completion.folder import infer
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import images
 
 
@@ -24,9 +25,7 @@ def define_complete_flags():
         "With folders, the folder to write to.",
         required=True,
     )
-    flags.DEFINE_string(
-        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
-    )
+    model_names.define_flag()
     flags.DEFINE_enum(
         "dtype",
         "float32",

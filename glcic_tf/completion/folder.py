@@ -5,6 +5,7 @@ from pathlib import Path
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import mask_pairs
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import image_formats, images, photo_folders
 from glcic_tf.imaging.holes import ALPHA
 
@@ -23,7 +24,7 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", clu
             where a photo is transparent.
         output: image file to write (or a folder that exists); with a folder of photos the folder to write to. Folders
             are created.
-        model: `.keras` model file, by default the one of the package.
+        model: as for `Completer.load`.
         overwrite: replace outputs that exist; without it each counts as a failure.
         dtype: as for `Completer.load`.
         cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
@@ -38,14 +39,15 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", clu
     """
     image, output = Path(image), Path(output)
     mask = mask if mask == ALPHA else Path(mask)
-    for flag, path in (("--image", image), ("--mask", mask), ("--model", model)):
-        if path not in (None, ALPHA) and not Path(path).exists():
+    for flag, path in (("--image", image), ("--mask", mask)):
+        if path != ALPHA and not path.exists():
             raise UserError(f"{flag}={path}: there is no such file or folder; check the name.")
     folder = image.is_dir()
     jobs = _folder_jobs(image, mask, output) if folder else [_single_job(image, mask, output)]
     if not overwrite and all(path.exists() for _, _, path in jobs):
         raise UserError(f"{jobs[0][2]}: exists already; add --overwrite to replace it, or choose another --output.")
 
+    model_names.path_of(model, "--model")  # downloaded if need be
     if folder:
         files.make_folder(output)  # before hours of work, not after
     given = (model, dtype, overwrite, options)

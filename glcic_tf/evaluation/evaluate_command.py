@@ -4,6 +4,7 @@ from absl import flags
 
 from glcic_tf.common import cli, ray_cluster
 from glcic_tf.completion import postprocesses
+from glcic_tf.convert import model_names
 from glcic_tf.evaluation import baselines, metrics, protocols
 
 
@@ -11,7 +12,7 @@ def define_evaluate_flags():
     """Define the command's flags."""
     flags.DEFINE_string("images", None, "Folder of photos (any depth).", required=True)
     flags.DEFINE_string("output", None, "Folder of the report.", required=True)
-    flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
+    flags.DEFINE_list("models", ["package"], model_names.MODELS)
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     text = f"Each model is measured with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)

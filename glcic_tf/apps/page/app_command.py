@@ -8,7 +8,9 @@ from glcic_tf.apps import listening
 def define_app_flags():
     """Define the command's flags."""
     flags.DEFINE_list(
-        "model", ["package"], "Model files (.keras) to choose from, the first to begin with; package: the weights here."
+        "model",
+        ["package"],
+        "Names (see `glcic models`) and model files (.keras) to choose from, the first to begin with; package: scenes.",
     )
     listening.define_flags(7860, "use the page")
     flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
