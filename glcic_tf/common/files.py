@@ -64,6 +64,12 @@ def open_regular(path, expected="a file"):
         raise UserError(f"{printable(path)}: cannot be read ({reason}); expected {expected}.") from error
 
 
+def total_bytes(path):
+    """Return how many bytes a file has, or all files of a folder together."""
+    path = Path(path)
+    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+
+
 def check_regular(path, expected="a file"):
     """Check that a path that a library is to open is one that `open_regular` would open. Raises as that does."""
     open_regular(path, expected).close()

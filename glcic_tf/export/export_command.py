@@ -1,11 +1,12 @@
 """`glcic export`: its flags, and which module writes which format."""
 
 import re
+import time
 
 import absl.logging
 from absl import flags
 
-from glcic_tf.common import cli
+from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UsageError
 from glcic_tf.convert import model_names
 
@@ -45,15 +46,18 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 
 def write(model, output, format="savedmodel", size=None, dtype="float32", *, fold_batch_norm, overwrite):
-    """Load a network, as `Completer.load` takes it, and write it; raises UserError."""
+    """Load a network, as `Completer.load` takes it, write it, and say so; raises UserError."""
+    start = time.perf_counter()
     options = {"fold": fold_batch_norm, "overwrite": overwrite, "dtype": dtype}
     if size is not None:
         options["size"] = _size(size, format)
     path = model_names.path_of(model, "--model")
-    with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.networks import model_file
+    with cli.clock(str(output)):
+        with cli.quiet_start():  # from here on it takes seconds
+            from glcic_tf.networks import model_file
 
-    FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+        FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+    print(f"{output}: {format}, {files.total_bytes(output) / 1e6:.1f} MB; {time.perf_counter() - start:.1f} s")
 
 
 def _size(text, format):
