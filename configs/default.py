@@ -25,7 +25,8 @@ def get_config():
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
     config.accumulate_steps = 1  # parts that a replica takes its share of a batch in, one by one, to need less memory
     config.steps_per_loop = 10  # steps per call of the looped tf.function
-    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships; empty: none.
+    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships;
+    # other names that `glcic models` lists are taken too; empty: none.
     config.init_from = ""
 
     # Networks (paper, tables 1 to 3).

@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate": Command("evaluation.evaluate_command", "measure models and other methods, write a report", "evaluate"),
     "export": Command("export.export_command", "write a SavedModel, ONNX, OpenVINO or LiteRT", "export"),
     "convert": Command("convert.convert_command", "turn published weights into model files"),
+    "models": Command("convert.models_command", "list the networks that have a name, download them"),
     "prepare": Command("data.prepare.prepare_command", "write a folder of photos as shards", "prepare", keras=False),
     "study prepare": Command("apps.study.study_commands", "choose the pictures of a user study", "evaluate"),
     "study serve": Command("apps.study.study_commands", "show them to participants", "evaluate", keras=False),

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ DOORS = {
     "convert.py": "convert",
     "app.py": "app",
 }
-NO_REQUIRED_FLAGS = {"app", "demo"}
+NO_REQUIRED_FLAGS = {"app", "demo", "models"}
 
 
 def defined(command):
@@ -138,6 +139,35 @@ def test_exit_codes(glcic, arguments, code, message, tmp_path, monkeypatch):
     assert (done[0], done[1], done[2].count("\n")) == (code, "", 1), done
     assert message in done[2] and done[2].startswith(f"glcic {arguments[0]}: ")
     assert os.listdir(tmp_path) == []
+
+
+def test_home_is_where_it_is_or_nothing_is_done(glcic, tmp_path, monkeypatch):
+    """Shells leave ~ alone behind a "=", and a folder called ~ is not what anybody means."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/nowhere")
+    code, _, err = glcic("complete", "--image=~/a.png", "--output=~/done")
+    assert code == 1 and err.startswith("glcic complete: --image=/nowhere/a.png: there is no such file")
+    code, _, err = glcic("evaluate", "--images=a", "--output=b", "--models=package,~/a.keras", "--methods=")
+    assert code == 1 and "--models=/nowhere/a.keras: there is no such file" in err
+    code, _, err = glcic("train", "--config=~/no.py", "--data_dir=a", "--workdir=b")
+    assert code == 1 and "--config=~/no.py: there is no such file" in err
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where nobody knows of a home
+    for flag in ("--image=~/a.png", "--report=~/a.jsonl"):
+        code, _, err = glcic("complete", "--image=a.png", "--output=b.png", flag)
+        assert code == 1 and f"{flag.split('=')[1]}: there is no home folder for ~ to stand for" in err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_clock_on_a_terminal_alone(capfd, monkeypatch):
+    with cli.clock("photo.jpg"), cli.quiet_start():
+        pass
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = ""
+    with cli.clock("photo.jpg"), cli.quiet_start():
+        while "photo.jpg: 00:" not in shown:
+            time.sleep(0.1)
+            shown += capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

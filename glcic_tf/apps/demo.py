@@ -13,6 +13,7 @@ from absl import flags
 
 from glcic_tf.common import cli
 from glcic_tf.common.errors import UserError
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import images, pictures
 
 SHORTER_SIDE_PX = 256  # of the photos, as the network saw them in training
@@ -57,7 +58,7 @@ def demo(output="demo", model=None):
 
     Args:
         output: folder, created if it is missing; files of these names in it are replaced.
-        model: `.keras` model file, by default the one of the package.
+        model: as for `Completer.load`.
 
     Returns:
         List of the paths written.
@@ -71,6 +72,7 @@ def demo(output="demo", model=None):
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output={output}: cannot be created ({error.strerror}); choose another place.") from error
+    model_names.path_of(model, "--model")  # downloaded if need be
     with cli.quiet_start():  # from here on it takes seconds
         from glcic_tf.completion.completer import Completer
 
@@ -113,9 +115,7 @@ def sample_photo(name):
 def define_demo_flags():
     """Define the command's flags."""
     flags.DEFINE_string("output", "demo", "Folder to write the pictures to.")
-    flags.DEFINE_string(
-        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
-    )
+    model_names.define_flag()
 
 
 def run_demo():

@@ -10,11 +10,13 @@ import re
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from concurrent import futures
 
 from absl import app, flags
 
+from glcic_tf.common import files
 from glcic_tf.common.errors import UsageError, UserError
 
 _HELP_FLAGS = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
@@ -58,6 +60,7 @@ def run(main, define_flags=None, command=None, extra=""):
             rest = flags.FLAGS(argv)
             if rest[1:]:
                 raise flags.Error(f"found {rest[1]!r}, which belongs to no flag")
+            _expand_homes(names)
         except flags.Error as error:
             missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
             message = f"missing: {', '.join(missing)}" if missing else error
@@ -85,6 +88,16 @@ def run(main, define_flags=None, command=None, extra=""):
         if define_flags is not None:
             for name in [name for name in flags.FLAGS if name in names or name.startswith("config.")]:
                 delattr(flags.FLAGS, name)
+
+
+def _expand_homes(names):
+    """Put the home folder in place of "~" at the beginning of flags, as shells do not behind a "="."""
+    for name in names:
+        value = flags.FLAGS[name].value
+        if isinstance(value, str) and value.startswith("~"):
+            flags.FLAGS[name].value = files.with_home(value)
+        elif isinstance(value, list):
+            flags.FLAGS[name].value = [files.with_home(v) if str(v).startswith("~") else v for v in value]
 
 
 @contextlib.contextmanager
@@ -144,7 +157,7 @@ def define_scale(default, text):
     flags.DEFINE(_ScaleParser(), "scale", default, text)
 
 
-def for_each(jobs, work, unit="photo", threads=1):
+def for_each(jobs, work, unit="photo", threads=1, skipped=0):
     """Do `work(job)` for every job; a UserError is reported on stderr and does not stop the rest.
 
     Shows a progress bar on a terminal, and a line with the counts and the time at the end.
@@ -154,6 +167,7 @@ def for_each(jobs, work, unit="photo", threads=1):
         work: function of one job; with several threads it is called in some of them at once.
         unit: what a job is, for the progress bar and the line.
         threads: jobs under way at once. Errors are reported in the order of the jobs all the same.
+        skipped: how many more there are that need not be done, for the line.
 
     Returns:
         Number of jobs that failed.
@@ -183,17 +197,17 @@ def for_each(jobs, work, unit="photo", threads=1):
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    _print_counts(len(jobs), failed, unit, start)
+    _print_counts(len(jobs), failed, skipped, unit, start)
     return failed
 
 
-def report_each(results, count, unit="photo"):
+def report_each(results, count, unit="photo", skipped=0):
     """Report on jobs that others do as `for_each` does.
 
     Args:
         results: iterator of (lines to say, error or None), whichever is done first.
         count: how many there will be.
-        unit: as for `for_each`.
+        unit, skipped: as for `for_each`.
 
     Returns:
         Number of jobs that failed.
@@ -205,13 +219,46 @@ def report_each(results, count, unit="photo"):
         failed += error is not None
         for line in [*lines, *([error] if error else [])]:
             say(line)
-    _print_counts(count, failed, unit, start)
+    _print_counts(count, failed, skipped, unit, start)
     return failed
 
 
-def _print_counts(count, failed, unit, start):
+def _print_counts(count, failed, skipped, unit, start):
     seconds = time.perf_counter() - start
-    print(f"{count - failed} of {count} {unit}s done in {seconds:.1f} s" + (f", {failed} failed" if failed else ""))
+    others = "".join(f", {n} {what}" for n, what in ((skipped, "skipped"), (failed, "failed")) if n)
+    print(f"{count - failed} of {count + skipped} {unit}s done in {seconds:.1f} s{others}")
+
+
+@contextlib.contextmanager
+def clock(label):
+    """Show on a terminal for how many seconds something has been going on, once that takes more than one.
+
+    Args:
+        label: what it is, printed before the time.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    over = threading.Event()
+    with os.fdopen(os.dup(2), "w") as terminal:  # which `quiet_start` leaves alone
+
+        def tick():
+            if over.wait(1):
+                return
+            with tqdm(desc=label, bar_format="{desc}: {elapsed}", initial=0, leave=False, file=terminal) as bar:
+                bar.start_t -= 1
+                while not over.wait(0.5):
+                    bar.refresh()
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from glcic_tf import configs
+from glcic_tf.common import files
 from glcic_tf.common.errors import UsageError, UserError
 
 
@@ -35,7 +36,7 @@ def find(name):
     Raises:
         UserError: there is neither.
     """
-    path = Path(name)
+    path = Path(files.with_home(name))
     if path.is_file() and path.suffix == ".py":
         return path
     short = re.fullmatch(r"(?:configs/)?(\w+)(?:\.py)?", str(name))

@@ -24,6 +24,18 @@ def make_folder(folder):
         raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another place.") from error
 
 
+def with_home(path):
+    """Return a path with the home folder in place of "~" at its beginning; a str.
+
+    Raises:
+        UserError: there is no such home folder.
+    """
+    expanded = os.path.expanduser(path)
+    if str(expanded).startswith("~"):
+        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path, or ./{path}.")
+    return expanded
+
+
 def open_regular(path, expected="a file"):
     """Open a file for reading, binary, if it is one: devices, pipes and sockets could be read for ever, or wait.
 
@@ -50,6 +62,12 @@ def open_regular(path, expected="a file"):
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or "there is no such name"
         raise UserError(f"{printable(path)}: cannot be read ({reason}); expected {expected}.") from error
+
+
+def total_bytes(path):
+    """Return how many bytes a file has, or all files of a folder together."""
+    path = Path(path)
+    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
 
 
 def check_regular(path, expected="a file"):

@@ -3,8 +3,9 @@
 from absl import flags
 
 from glcic_tf.common import cli, ray_cluster
-from glcic_tf.completion import postprocesses
+from glcic_tf.completion import device_choice, postprocesses
 from glcic_tf.completion.folder import infer
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import images
 
 
@@ -24,9 +25,7 @@ def define_complete_flags():
         "With folders, the folder to write to.",
         required=True,
     )
-    flags.DEFINE_string(
-        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
-    )
+    model_names.define_flag()
     flags.DEFINE_enum(
         "dtype",
         "float32",
@@ -36,6 +35,8 @@ def define_complete_flags():
     flags.DEFINE_bool(
         "overwrite", False, "Replace outputs that exist. Without it they are left alone and count as failures."
     )
+    flags.DEFINE_bool("skip_existing", False, "Leave out photos whose output exists: a run that was stopped goes on.")
+    flags.DEFINE_string("report", None, "File to add a line of JSON to for each photo: what was done, or its error.")
     flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
     flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
     flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
@@ -50,6 +51,7 @@ def define_complete_flags():
     flags.DEFINE_float(
         "max_megapixels", images.MAX_PIXELS / 1e6, "Refuse larger photos and masks before decoding them.", 0
     )
+    device_choice.define_flag()
     ray_cluster.define_flags("copy of the network")
 
 
@@ -58,6 +60,7 @@ def run_complete():
 
       glcic complete --image photo.jpg --mask mask.png --output out.png
       glcic complete --image photos/ --mask masks/ --output done/
+      glcic complete --image photos/ --mask masks/ --output done/ --skip_existing
       glcic complete --image cut_out.png --output out.png
       glcic complete --image /net/photos/ --mask /net/masks/ --output /net/done/ --cluster=ray://head:10001
 
@@ -74,7 +77,10 @@ def run_complete():
         "mask_dilate": args.mask_dilate,
         "max_pixels": round(args.max_megapixels * 1e6),
         "jpeg_quality": args.jpeg_quality,
+        "skip_existing": args.skip_existing,
+        "report": args.report,
     }
+    device_choice.choose(args.device, args.cluster)
     with ray_cluster.from_flags() as cluster:
         given = (args.image, args.mask, args.output, args.model, args.overwrite, args.dtype, cluster)
         return 1 if infer(*given, **options) else 0

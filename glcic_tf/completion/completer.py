@@ -16,9 +16,10 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import blending, inputs, texture, windows
 from glcic_tf.completion.options import Completion, FilledHole, Options
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images
 from glcic_tf.imaging.pixels import from_rgb, to_rgb
-from glcic_tf.networks import DEFAULT_MODEL, folding, model_file
+from glcic_tf.networks import folding, model_file
 from glcic_tf.networks.completion import MARGIN_PX, STRIDE
 
 DTYPES = ("float32", "bfloat16")
@@ -64,17 +65,18 @@ class Completer:
         self._passing = threading.Lock()  # two passes at once would share the cores and need twice the memory
 
     @classmethod
-    def load(cls, path=None, dtype="float32"):
-        """Load a `.keras` model file, by default the one that ships with the package; `dtype` as for the class.
+    def load(cls, model=None, dtype="float32"):
+        """Load a network.
+
+        Args:
+            model: `.keras` model file, or the name of a network, which is downloaded if it is not here: see
+                `model_names.networks`; None: the one that ships with the package.
+            dtype: as for the class.
 
         Raises:
-            UserError: the file is missing or no model file for completion.
+            UserError: the file is missing or no model file for completion, or it cannot be downloaded.
         """
-        if path is None and not DEFAULT_MODEL.is_file():
-            raise UserError(
-                f"{DEFAULT_MODEL}: the weights of the package are missing; install it anew or name a model."
-            )
-        path = path or DEFAULT_MODEL
+        path = model_names.path_of(model)
         metadata = model_file.read_metadata(path)
         return cls(model_file.load(path), _trained_hole_px(metadata), dtype, _usual_postprocess(metadata))
 

@@ -1,10 +1,14 @@
 """Complete a photo or a folder of photos: pairs them with masks and outputs, and goes on where one fails."""
 
+import os
+import time
 from pathlib import Path
 
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.completion import mask_pairs
+from glcic_tf.completion.run_report import RunReport
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import image_formats, images, photo_folders
 from glcic_tf.imaging.holes import ALPHA
 
@@ -14,8 +18,20 @@ UNREAD = "unread"  # in place of a mask: an image of a format that is not read
 SUFFIXES = ", ".join(image_formats.PHOTO_SUFFIXES)
 
 
-def infer(image, mask, output, model=None, overwrite=False, dtype="float32", cluster=None, **options):
-    """Complete one photo or a folder of photos.
+def infer(
+    image,
+    mask,
+    output,
+    model=None,
+    overwrite=False,
+    dtype="float32",
+    cluster=None,
+    *,
+    skip_existing=False,
+    report=None,
+    **options,
+):
+    """Complete one photo or a folder of photos, and say what was done.
 
     Args:
         image: photo, or folder of photos at any depth.
@@ -23,10 +39,12 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", clu
             where a photo is transparent.
         output: image file to write (or a folder that exists); with a folder of photos the folder to write to. Folders
             are created.
-        model: `.keras` model file, by default the one of the package.
+        model: as for `Completer.load`.
         overwrite: replace outputs that exist; without it each counts as a failure.
         dtype: as for `Completer.load`.
         cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
+        skip_existing: leave out photos whose output exists, so that a run that was stopped goes on.
+        report: file that gets a line of JSON for each photo, see docs/completion.md; None: none is written.
         **options: the others of `Completer.complete_file`.
 
     Returns:
@@ -36,25 +54,49 @@ def infer(image, mask, output, model=None, overwrite=False, dtype="float32", clu
     Raises:
         UserError: nothing could be tried at all, or the one photo could not be completed.
     """
+    start = time.perf_counter()
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip_existing: name one of them.")
     image, output = Path(image), Path(output)
     mask = mask if mask == ALPHA else Path(mask)
-    for flag, path in (("--image", image), ("--mask", mask), ("--model", model)):
-        if path not in (None, ALPHA) and not Path(path).exists():
+    for flag, path in (("--image", image), ("--mask", mask)):
+        if path != ALPHA and not path.exists():
             raise UserError(f"{flag}={path}: there is no such file or folder; check the name.")
     folder = image.is_dir()
     jobs = _folder_jobs(image, mask, output) if folder else [_single_job(image, mask, output)]
-    if not overwrite and all(path.exists() for _, _, path in jobs):
-        raise UserError(f"{jobs[0][2]}: exists already; add --overwrite to replace it, or choose another --output.")
+    existing = [] if overwrite else [job for job in jobs if job[2].exists()]
+    if len(existing) == len(jobs) and not skip_existing:
+        raise UserError(
+            f"{jobs[0][2]}: exists already; add --overwrite to replace it, --skip_existing to leave it, or choose "
+            "another --output."
+        )
+    report = RunReport(report)
+    if skip_existing:
+        for job in existing:
+            report.add(job, "skipped")
+        skipped, left_out = len(existing), set(existing)
+        jobs = [job for job in jobs if job not in left_out]
+        if not folder and not jobs:
+            print(f"{existing[0][2]}: exists already, skipped")
+            return 0
+    else:
+        skipped = 0
 
+    if jobs:
+        model_names.path_of(model, "--model")  # downloaded if need be
     if folder:
         files.make_folder(output)  # before hours of work, not after
     given = (model, dtype, overwrite, options)
     if folder and cluster is not None:
-        return cli.report_each(_done_by(cluster, given, jobs), len(jobs))
-    work = _Completing(*given)
+        return cli.report_each(_done_by(cluster, given, jobs, report), len(jobs), skipped=skipped)
     if folder:
-        return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE)
-    work(jobs[0])
+        work = _reported(_Completing(*given), report) if jobs else None
+        return cli.for_each(jobs, work, threads=_PHOTOS_AT_ONCE, skipped=skipped)
+    with cli.clock(image.name):
+        done = _reported(_Completing(*given), report, say=False)(jobs[0])
+    for note in done["notes"]:
+        cli.say(f"{image}: {note}")
+    print(_summary(jobs[0][2], done, time.perf_counter() - start))
     return 0
 
 
@@ -69,31 +111,56 @@ class _Completing:
         self._options = {"overwrite": overwrite, **options}
 
     def __call__(self, job):
-        for line in self.notes(job):
-            cli.say(line)
-
-    def notes(self, job):
-        """Complete a photo; what is to be said of it, in lines."""
+        """Complete a photo; return what is to be told of it, as a dict of JSON values."""
         photo, mask, path = job
         if mask == UNREAD:
             raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
+        start = time.perf_counter()
         done = self._completer.complete_file(photo, mask, path, **self._options)
-        return [f"{photo}: {note}" for note in done.notes]
+        return {
+            "width_px": done.image.shape[1],
+            "height_px": done.image.shape[0],
+            "holes": len(done.holes),
+            "hole_px": done.thickness_px,
+            "scale": round(done.scale, 4),
+            "postprocess": list(done.postprocesses),
+            "seconds": round(time.perf_counter() - start, 3),
+            "notes": list(done.notes),
+        }
 
 
-class _CompletingQuietly(_Completing):
-    """The same on another machine, which returns the lines."""
+def _reported(completing, report, say=True):
+    """Return a function of a job that completes it, says its notes and reports on it."""
 
-    def __call__(self, job):
-        return self.notes(job)
+    def work(job):
+        try:
+            done = completing(job)
+        except UserError as error:
+            report.add(job, "failed", error=str(error))
+            raise
+        report.add(job, "done", **done)
+        for note in done["notes"] if say else ():
+            cli.say(f"{job[0]}: {note}")
+        return done
+
+    return work
 
 
-def _done_by(cluster, given, jobs):
+def _done_by(cluster, given, jobs, report):
     """Yield lines about each photo that a cluster has completed, and its error or None."""
-    for _, lines, error in cluster.workers(_CompletingQuietly, given, jobs):
-        yield lines or [], error
+    for job, done, error in cluster.workers(_Completing, given, jobs) if jobs else ():
+        report.add(job, "failed", error=error) if error else report.add(job, "done", **done)
+        yield [] if error else [f"{job[0]}: {note}" for note in done["notes"]], error
+
+
+def _summary(output, done, seconds):
+    """What was done with one photo, in a line."""
+    size = f"{done['width_px']} x {done['height_px']} px, {os.path.getsize(output) / 1e6:.1f} MB"
+    scale = f" at {done['scale']:.2f} of the resolution" if done["scale"] != 1 else ""
+    postprocess = " and ".join(done["postprocess"]) or "no post-process"
+    return f"{output}: {size}; hole {done['hole_px']} px thick{scale}, {postprocess}; {seconds:.1f} s"
 
 
 def _single_job(image, mask, output):

@@ -5,10 +5,14 @@ from pathlib import Path
 
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UsageError, UserError, first_line
-from glcic_tf.convert import torch7, torch_checkpoint
+from glcic_tf.convert import SOURCES, torch7, torch_checkpoint
 
 _MAX_SETTINGS_BYTES = 2**20
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of what PyTorch writes
+
+
+class UnusableWeights(Exception):
+    """Why a file's weights cannot be taken, as the middle of a sentence."""
 
 
 def convert(path, output, source=None, settings=None, network=None, overwrite=False):
@@ -36,10 +40,40 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
     if output.exists() and not overwrite:
         raise UserError(f"--output={output}: exists already; add --overwrite to replace it, or choose another name.")
     settings = None if settings is None else _read_settings(settings)
+    try:
+        model, metadata, others = read(path, source, settings, network)
+    except UnusableWeights as error:
+        raise UserError(
+            f"--input={path}: cannot be converted: {error}; expected the weights of {', '.join(SOURCES)}."
+        ) from error
+    from glcic_tf.networks import discriminator_file, model_file
+
+    source, network = metadata["source"], metadata["network"]
+    save = model_file.save if network == "completion" else discriminator_file.save
+    files.make_folder(output.parent)
+    save(model, output, metadata)
+    lines = [f"{path}: {network} network of {source}, {model.count_params():,} numbers -> {output}"]
+    lines += [f"It also holds: {n}; name it by --network." for _, n in others]
+    return [*lines, f"Licence of the weights: {metadata['licence']}. It is kept in the file's notes."]
+
+
+def read(path, source=None, settings=None, network=None):
+    """Read published weights.
+
+    Args:
+        path, source, network: as for `convert`.
+        settings: dict of GLCIC-PyTorch's config.json, or None.
+
+    Returns:
+        (Keras model, metadata for `model_file.save`, list of the other (source, network) in the file).
+
+    Raises:
+        UnusableWeights: they are of another layout; the message is the middle of a sentence.
+        UserError: the file is missing or broken.
+    """
     content = _read(path)
     with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.convert import SOURCES, published
-        from glcic_tf.networks import discriminator_file, model_file
+        from glcic_tf.convert import published
     try:
         found = published.recognise(content)
         chosen = [(s, n) for s, n in found if source in (None, s) and network in (None, n)]
@@ -47,18 +81,9 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
             holds = " and ".join(f"{s} ({n})" for s, n in found)
             wanted = " ".join(filter(None, [source, network]))
             raise published.LayoutError(f"it holds weights of {holds}, not of {wanted}")
-        source, network = chosen[0]
-        model, metadata = published.convert(content, source, network, settings)
+        return *published.convert(content, *chosen[0], settings), [pair for pair in found if pair != chosen[0]]
     except published.LayoutError as error:
-        raise UserError(
-            f"--input={path}: cannot be converted: {error}; expected the weights of {', '.join(SOURCES)}."
-        ) from error
-    save = model_file.save if network == "completion" else discriminator_file.save
-    files.make_folder(output.parent)
-    save(model, output, metadata)
-    lines = [f"{path}: {network} network of {source}, {model.count_params():,} numbers -> {output}"]
-    lines += [f"It also holds: {n}; name it by --network." for s, n in found if (s, n) != (source, network)]
-    return [*lines, f"Licence of the weights: {metadata['licence']}. It is kept in the file's notes."]
+        raise UnusableWeights(str(error)) from error
 
 
 def _read(path):

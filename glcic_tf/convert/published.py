@@ -7,14 +7,9 @@ layers and output; what cannot be moved into weights travels as arguments of the
 `completion.completion_network`.
 """
 
-from glcic_tf.convert import glcic_pytorch, mmagic, torch7_release
+from glcic_tf.convert import LICENCES, glcic_pytorch, mmagic, torch7_release
 from glcic_tf.convert.tensors import LayoutError, Tensors
 
-LICENCES = {
-    "torch7": "CC BY-NC-SA 4.0 (Iizuka, Simo-Serra, Ishikawa): non-commercial use, with attribution, share alike",
-    "glcic_pytorch": "MIT (otenim/GLCIC-PyTorch)",
-    "mmagic": "Apache-2.0 (open-mmlab/mmagic)",
-}
 # Sides of the holes that each was trained on, px: the paper's, and those of MMagic's config.
 _TRAINED_HOLES = {"torch7": (96, 128), "mmagic": (108, 128)}
 

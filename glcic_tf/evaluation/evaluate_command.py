@@ -3,7 +3,8 @@
 from absl import flags
 
 from glcic_tf.common import cli, ray_cluster
-from glcic_tf.completion import postprocesses
+from glcic_tf.completion import device_choice, postprocesses
+from glcic_tf.convert import model_names
 from glcic_tf.evaluation import baselines, metrics, protocols
 
 
@@ -11,7 +12,7 @@ def define_evaluate_flags():
     """Define the command's flags."""
     flags.DEFINE_string("images", None, "Folder of photos (any depth).", required=True)
     flags.DEFINE_string("output", None, "Folder of the report.", required=True)
-    flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
+    flags.DEFINE_list("models", ["package"], model_names.MODELS)
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     text = f"Each model is measured with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
@@ -30,6 +31,7 @@ def define_evaluate_flags():
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")
     flags.DEFINE_string("fid_weights", None, "Measure FID with this file of these weights (.h5).")
     flags.DEFINE_bool("overwrite", False, "Replace a report that exists.")
+    device_choice.define_flag()
     ray_cluster.define_flags("copy of the networks")
     flags.register_validator("postprocess", postprocesses.are_known, postprocesses.EXPECTED)
 
@@ -46,6 +48,7 @@ def run_evaluate():
     """
     args = flags.FLAGS
     protocol = protocols.protocol_from(args.preset, args.holes, args.size, args.hole_min, args.hole_max, args.masks)
+    device_choice.choose(args.device, args.cluster)
     with ray_cluster.from_flags() as cluster:
         means = _evaluate(args, protocol, cluster)
     columns = [name for name in metrics.METRICS if any(name in values for values in means.values())]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
 from glcic_tf.convert import torch_checkpoint
 
@@ -35,7 +36,7 @@ def find_vgg(path=None):
         UserError: there is no such file, or it is another one.
     """
     cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
-    found = Path(path) if path else (cache / "hub" / "checkpoints" / VGG_FILE).expanduser()
+    found = Path(path or files.with_home(cache / "hub" / "checkpoints" / VGG_FILE))
     if not found.is_file():
         flag = f"--vgg_weights={path}" if path else f"{found}"
         raise UserError(

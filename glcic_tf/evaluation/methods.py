@@ -7,6 +7,7 @@ import numpy as np
 
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UsageError, UserError, first_line
+from glcic_tf.convert import model_names
 from glcic_tf.evaluation import baselines
 
 _INPUTS = {"image", "mask"}
@@ -36,8 +37,8 @@ def load(models, postprocess=("none",), scale=1, taken=()):
     """Load models.
 
     Args:
-        models: `.keras` files and SavedModel folders; None is the package's weights. One that is named twice counts
-            once.
+        models: names and `.keras` files, as `Completer.load` takes them, and SavedModel folders. One that is named
+            twice counts once.
         postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file is a method with each of them.
         scale: as for `Completer.complete`, for the `.keras` files.
         taken: names that no method may get, beside those of the baselines.
@@ -49,10 +50,7 @@ def load(models, postprocess=("none",), scale=1, taken=()):
     Raises:
         UserError: a model is missing or cannot be used.
     """
-    models = list({None if path is None else os.path.realpath(path): path for path in models}.values())
-    for path in models:
-        if path is not None and not Path(path).exists():
-            raise UserError(f"--models={path}: there is no such file or folder; check the name.")
+    models = list({os.path.realpath(model_names.path_of(model, "--models")): model for model in models}.values())
     if not models:
         return {}
     with cli.quiet_start():  # from here on it takes seconds
@@ -62,7 +60,7 @@ def load(models, postprocess=("none",), scale=1, taken=()):
     for path in models:
         name = _name(path, taken)
         taken.add(name)
-        if path is not None and Path(path).is_dir():
+        if path is not None and not model_names.is_name(path) and Path(path).is_dir():
             found[name] = _method(name, _saved_model(path))
             continue
         completer = Completer.load(path)
@@ -75,6 +73,8 @@ def load(models, postprocess=("none",), scale=1, taken=()):
 def _name(path, taken):
     if path is None:
         return "glcic"
+    if model_names.is_name(path):
+        return path
     path = Path(path)
     short = path.name if path.is_dir() else path.stem
     if short.isdecimal():  # versions below a model's folder, as TensorFlow Serving has them

@@ -1,13 +1,14 @@
 """`glcic export`: its flags, and which module writes which format."""
 
 import re
-from pathlib import Path
+import time
 
 import absl.logging
 from absl import flags
 
-from glcic_tf.common import cli
-from glcic_tf.common.errors import UsageError, UserError
+from glcic_tf.common import cli, files
+from glcic_tf.common.errors import UsageError
+from glcic_tf.convert import model_names
 
 
 def savedmodel(model, output, dtype, **options):
@@ -45,18 +46,18 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 
 def write(model, output, format="savedmodel", size=None, dtype="float32", *, fold_batch_norm, overwrite):
-    """Load a `.keras` model file, by default (None) the one of the package, and write it; raises UserError."""
+    """Load a network, as `Completer.load` takes it, write it, and say so; raises UserError."""
+    start = time.perf_counter()
     options = {"fold": fold_batch_norm, "overwrite": overwrite, "dtype": dtype}
     if size is not None:
         options["size"] = _size(size, format)
-    if model is not None and not Path(model).exists():
-        raise UserError(f"--model={model}: there is no such file; check the name.")
-    with cli.quiet_start():  # from here on it takes seconds
-        from glcic_tf.completion import completer
-        from glcic_tf.networks import model_file
+    path = model_names.path_of(model, "--model")
+    with cli.clock(str(output)):
+        with cli.quiet_start():  # from here on it takes seconds
+            from glcic_tf.networks import model_file
 
-    path = model or completer.DEFAULT_MODEL
-    FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+        FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+    print(f"{output}: {format}, {files.total_bytes(output) / 1e6:.1f} MB; {time.perf_counter() - start:.1f} s")
 
 
 def _size(text, format):
@@ -70,9 +71,7 @@ def _size(text, format):
 
 def define_export_flags():
     """Define the command's flags."""
-    flags.DEFINE_string(
-        "model", None, "Model file (.keras) that `glcic train` wrote. By default the one of the package."
-    )
+    model_names.define_flag()
     flags.DEFINE_enum("format", "savedmodel", list(FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File (onnx, litert) or folder to write.", required=True)
     flags.DEFINE_enum("dtype", "float32", DTYPES, "The type of weights and computation, where the format has it.")

@@ -15,7 +15,6 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
-from glcic_tf.networks import DEFAULT_MODEL, PACKAGE
 from glcic_tf.networks.batch_norm import as_keras_own
 from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel, check_config
 
@@ -57,7 +56,7 @@ def load(path):
     """Load a completion network from a `.keras` file that anybody may have made; no code in it is run.
 
     Args:
-        path: file that `save`, or plain Keras, wrote; "package": the one of this package.
+        path: file that `save`, or plain Keras, wrote.
 
     Returns:
         Model with inputs `image` [batch, height, width, 3] and `mask` [batch, height, width, 1], output
@@ -67,7 +66,6 @@ def load(path):
         UserError: the file is missing, not a `.keras` file, too large or broken, or holds a layer that is not on the
             list of standard layers, or another kind of network.
     """
-    path = DEFAULT_MODEL if path == PACKAGE else path
     try:
         with _opened(path) as archive:
             check_config(_read_json(archive, "config.json"))

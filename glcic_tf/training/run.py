@@ -11,6 +11,7 @@ from pathlib import Path
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.convert import model_names
 from glcic_tf.data import sources
 from glcic_tf.networks import completion, discriminator_file, model_file
 from glcic_tf.training import cluster, health, phase_choice, run_checks, train_state
@@ -60,7 +61,9 @@ class Run:
 
     def prepare(self, photos, first):
         """Make the state, at the stage `first`: from the newest checkpoint, a model file, or random weights."""
-        source = model_file.load(self.config.init_from) if self.config.init_from and not self.latest else None
+        source = None
+        if self.config.init_from and not self.latest:
+            source = model_file.load(model_names.path_of(self.config.init_from, "config.init_from"))
         network = self.latest[1].get("network") if self.latest else self._network_of(source)
         fingerprint = sources.fingerprint(photos.paths)
         found = self.cluster.exchange([int(fingerprint[:12], 16)])[:, 0]

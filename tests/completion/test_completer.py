@@ -9,9 +9,10 @@ import pytest
 import skimage
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import completer, windows
+from glcic_tf.completion import windows
 from glcic_tf.completion.completer import Completer
 from glcic_tf.completion.options import FilledHole
+from glcic_tf.convert import model_names
 from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import MARGIN_PX, completion_network
@@ -240,7 +241,7 @@ def test_load(network, narrow, tmp_path, monkeypatch):
     image, hole = skimage.data.rocket(), rectangles(427, 640, (100, 200, 200, 300))
     expected = narrow(image, hole, postprocess="none")
     np.testing.assert_array_equal(Completer.load(path)(image, hole, postprocess="none"), expected)
-    monkeypatch.setattr(completer, "DEFAULT_MODEL", path)
+    monkeypatch.setattr(model_names, "DEFAULT_MODEL", path)
     np.testing.assert_array_equal(Completer.load()(image, hole, postprocess="none"), expected)
     path.unlink()
     with pytest.raises(UserError, match="narrow.keras: the weights of the package are missing"):

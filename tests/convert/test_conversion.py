@@ -13,7 +13,7 @@ import torch_writer
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
-from glcic_tf.convert import conversion, published
+from glcic_tf.convert import LICENCES, conversion, published
 from glcic_tf.export import savedmodel
 from glcic_tf.imaging import images
 from glcic_tf.networks import discriminator_file, model_file
@@ -41,8 +41,8 @@ CONTENTS = {
 def test_completion_networks_become_ordinary_model_files(files, tmp_path, name, source):
     output = tmp_path / "new" / "model.keras"
     lines = conversion.convert(files / name, output, settings=files / "config.json" if name == "model_cn" else None)
-    assert f"completion network of {source}" in lines[0] and published.LICENCES[source] in lines[-1]
-    assert model_file.read_metadata(output)["licence"] == published.LICENCES[source]
+    assert f"completion network of {source}" in lines[0] and LICENCES[source] in lines[-1]
+    assert model_file.read_metadata(output)["licence"] == LICENCES[source]
     settings = {"mpv": published_weights.MEAN}
     expected, _ = published.convert(CONTENTS[source](), source, "completion", settings)
     for ours, theirs in zip(model_file.load(output).get_weights(), expected.get_weights(), strict=True):

@@ -10,9 +10,9 @@ from ai_edge_litert.interpreter import Interpreter
 from export_helpers import assert_like_completer, other_network, photo_and_mask, random_network
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.completion.completer import Completer
 from glcic_tf.export import litert as exporter
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 
 
 def runner(path):

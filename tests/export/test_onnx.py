@@ -14,9 +14,9 @@ from export_helpers import SIZES, assert_like_completer, other_network, photo_an
 from keras import layers
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.completion.completer import Completer
 from glcic_tf.export import onnx as exporter
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 from glcic_tf.networks.completion import completion_network
 
 FLOATS = {getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE")}

@@ -10,9 +10,9 @@ import pytest
 from export_helpers import SIZES, assert_like_completer, other_network, photo_and_mask
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.completion.completer import Completer
 from glcic_tf.export import openvino as exporter
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 
 
 def runner(folder):

@@ -17,9 +17,9 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion.completer import DEFAULT_MODEL, Completer
+from glcic_tf.completion.completer import Completer
 from glcic_tf.export import export_command, savedmodel
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 from glcic_tf.networks.completion import MARGIN_PX, STRIDE, completion_network
 
 SCRIPT = Path(__file__).parents[2] / "export.py"
@@ -446,7 +446,7 @@ def test_models_and_outputs_that_cannot_be(saved, tmp_path):
 
 def test_default_model_is_the_one_of_the_package(narrow, tmp_path, monkeypatch):
     model_file.save(narrow, tmp_path / "narrow.keras")
-    monkeypatch.setattr("glcic_tf.completion.completer.DEFAULT_MODEL", tmp_path / "narrow.keras")
+    monkeypatch.setattr("glcic_tf.convert.model_names.DEFAULT_MODEL", tmp_path / "narrow.keras")
     export_command.write(None, tmp_path / "out", fold_batch_norm=False, overwrite=False)
     notes = json.loads((tmp_path / "out" / "assets.extra" / "glcic.json").read_text())
     assert notes["fold_batch_norm"] is False

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from glcic_tf.completion.completer import DEFAULT_MODEL
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 from glcic_tf.networks.completion import completion_network
 from glcic_tf.networks.folding import fold_batch_norm
 

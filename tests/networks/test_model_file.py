@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion.completer import DEFAULT_MODEL
-from glcic_tf.networks import model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file
 from glcic_tf.networks.completion import completion_network
 from glcic_tf.networks.discriminator import context_discriminator
 

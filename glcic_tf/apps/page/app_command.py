@@ -3,13 +3,17 @@
 from absl import flags
 
 from glcic_tf.apps import listening
+from glcic_tf.completion import device_choice
 
 
 def define_app_flags():
     """Define the command's flags."""
     flags.DEFINE_list(
-        "model", ["package"], "Model files (.keras) to choose from, the first to begin with; package: the weights here."
+        "model",
+        ["package"],
+        "Names (see `glcic models`) and model files (.keras) to choose from, the first to begin with; package: scenes.",
     )
+    device_choice.define_flag()
     listening.define_flags(7860, "use the page")
     flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
     flags.DEFINE_float("max_megapixels", 100, "Refuse larger photos and masks before decoding them.", 0.01, 268)
@@ -29,5 +33,6 @@ def run_app():
     from glcic_tf.apps.page import page_server
 
     args = flags.FLAGS
+    device_choice.choose(args.device)
     limits = page_server.Limits(args.max_upload_mb, args.max_megapixels, args.max_queue, args.max_stored_mb)
     page_server.serve(args.model, args.host, args.port, limits, args.allowed_hosts, args.root_path, args.token)

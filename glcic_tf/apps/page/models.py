@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
+from glcic_tf.convert import model_names
 from glcic_tf.networks import PACKAGE
 
 
@@ -14,7 +15,7 @@ class Models:
     """Completers by name, loaded at once.
 
     Args:
-        paths: model files (.keras); "package" is the package's. Without any, the package's.
+        paths: model files (.keras), or names, see `model_names.networks`. Without any, the package's.
 
     Attributes:
         names: of all, in the order given.
@@ -25,17 +26,14 @@ class Models:
 
     def __init__(self, paths=()):
         self._completers = {}
-        paths = dict.fromkeys(p if p == PACKAGE else os.path.realpath(p) for p in paths or (PACKAGE,))
-        for path in paths:
-            if path != PACKAGE and not Path(path).is_file():
-                raise UserError(f"--model={path}: there is no such file; check the name.")
+        found = {os.path.realpath(model_names.path_of(model, "--model")): model for model in paths or (PACKAGE,)}
         with cli.quiet_start():  # from here on it takes seconds
             from glcic_tf.completion.completer import Completer
 
-            for path in paths:
-                stem = path if path == PACKAGE else Path(path).stem
+            for path, model in found.items():
+                stem = model if model_names.is_name(model) else Path(path).stem
                 name = files.printable(path if stem in self._completers else stem)
-                self._completers[name] = Completer.load(None if path == PACKAGE else path), threading.Lock()
+                self._completers[name] = Completer.load(path), threading.Lock()
         self.names = list(self._completers)
 
     @contextlib.contextmanager

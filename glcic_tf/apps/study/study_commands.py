@@ -4,6 +4,7 @@ from absl import flags
 
 from glcic_tf.apps import listening
 from glcic_tf.completion import postprocesses
+from glcic_tf.convert import model_names
 from glcic_tf.evaluation import baselines, protocols
 
 
@@ -11,7 +12,7 @@ def define_prepare_flags():
     """Define the flags of `glcic study prepare`."""
     flags.DEFINE_string("images", None, "Folder of photos (any depth).", required=True)
     flags.DEFINE_string("output", None, "Folder of the study.", required=True)
-    flags.DEFINE_list("models", ["package"], "Model files (.keras) and SavedModel folders; package: the weights here.")
+    flags.DEFINE_list("models", ["package"], model_names.MODELS)
     flags.DEFINE_list("methods", [], f"Other methods, some of {', '.join(baselines.METHODS)}.")
     text = f"Each model is shown with each. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
