@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks import completion_competitors, workers
 from glcic_tf.common import cli
-from glcic_tf.networks.completion import STRIDE
+from glcic_tf.networks import STRIDE
 
 _SIZE = flags.DEFINE_integer("size", 512, "side of the square photo, px", lower_bound=STRIDE)
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the number of channels; 1 is the paper's", lower_bound=0.01)

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks import workers
 from glcic_tf.common import cli
-from glcic_tf.networks.completion import STRIDE
+from glcic_tf.networks import STRIDE
 
 
 def photo_and_hole(side):

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from glcic_tf.common import cli
-from glcic_tf.networks.completion import MARGIN_PX
+from glcic_tf.networks import MARGIN_PX
 
 _SIZE = flags.DEFINE_integer("size", 512, "side of the square photo, px", lower_bound=2 * MARGIN_PX + 1)
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the number of channels; 1 is the paper's", lower_bound=0.0)

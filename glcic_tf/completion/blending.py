@@ -12,7 +12,6 @@ agree to one grey level.
 
 import cv2
 import numpy as np
-import pyamg
 import scipy.sparse
 
 BAND_PX = 3  # seamlessClone takes the gradients of what it clones only where known pixels are farther than this
@@ -162,6 +161,8 @@ def _correction(difference, border, inner, neighbours):
     count = np.count_nonzero(free)
     between = scipy.sparse.coo_matrix((-np.ones(len(a)), (a, b)), (count, count))
     matrix = (between + between.T + scipy.sparse.diags(diagonal[free])).tocsr()
+    import pyamg  # here: it takes a third of a second, and not every hole is blended
+
     solver = pyamg.ruge_stuben_solver(matrix)
     for channel, values in enumerate(right_side[:, free]):
         correction[channel, free] = solver.solve(values, tol=_TOLERANCE, maxiter=_MAX_ITERATIONS, accel="cg")

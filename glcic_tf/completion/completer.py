@@ -10,19 +10,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import blending, inputs, texture, windows
+from glcic_tf.completion import blending, engines, inputs, texture, windows
 from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images
 from glcic_tf.imaging.pixels import from_rgb, to_rgb
-from glcic_tf.networks import folding, model_file
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE
+from glcic_tf.networks import MARGIN_PX, STRIDE, model_zip
 
-DTYPES = ("float32", "bfloat16")
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
 # factor: there that is better on most photos, by some tenths of a dB and more (python -m benchmarks.scale).
 SCALE_TOLERANCE = 1.2
@@ -34,51 +31,40 @@ class Completer:
     """A completion network ready for use on NumPy images and image files, by several threads at once if need be.
 
     Args:
-        model: Keras model as `completion.completion_network` or `model_file.load` gives it; used in inference mode.
+        model: Keras model as `completion.completion_network` or `model_file.load` gives it; used in inference mode,
+            with its present weights. Or an engines.Engine.
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
-        dtype: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey levels.
+        dtype: of a Keras model: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey
+            levels.
         postprocess: what `postprocess="auto"` does with thick holes: "texture", or "poisson" as the paper has it.
     """
 
     def __init__(self, model, trained_hole_px=None, dtype="float32", postprocess="texture"):
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}.")
-        self.model = folding.fold_batch_norm(model)
-        if dtype == "bfloat16":
-            self.model = folding.compute_in_bfloat16(self.model)
+        engines.check_dtype(dtype)
+        self.network = _in_tensorflow(model, dtype) if hasattr(model, "get_config") else model
         self.trained_hole_px = trained_hole_px
         self.postprocess = postprocess
-
-        # One graph for every size: without the signature each new size of window would be traced anew.
-        @tf.function(
-            autograph=False,
-            input_signature=[
-                tf.TensorSpec([None, None, None, 3], tf.float32),
-                tf.TensorSpec([None, None, None, 1], tf.float32),
-            ],
-        )
-        def network(image, mask):
-            return self.model({"image": image, "mask": mask}, training=False)
-
-        self._network = network
         self._passing = threading.Lock()  # two passes at once would share the cores and need twice the memory
 
     @classmethod
-    def load(cls, model=None, dtype="float32"):
+    def load(cls, model=None, dtype="float32", engine=engines.DEFAULT):
         """Load a network.
 
         Args:
             model: `.keras` model file, or the name of a network, which is downloaded if it is not here: see
                 `model_names.networks`; None: the one that ships with the package.
             dtype: as for the class.
+            engine: what the network runs in, see `engines.load`.
 
         Raises:
-            UserError: the file is missing or no model file for completion, or it cannot be downloaded.
+            UserError: the file is missing or no model file for completion, it cannot be downloaded, or the engine is
+                not installed.
         """
         path = model_names.path_of(model)
-        metadata = model_file.read_metadata(path)
-        return cls(model_file.load(path), _trained_hole_px(metadata), dtype, _usual_postprocess(metadata))
+        metadata = model_zip.read_metadata(path)
+        network = engines.load(path, dtype, engine)
+        return cls(network, _trained_hole_px(metadata), postprocess=_usual_postprocess(metadata))
 
     def __call__(self, image, mask, **options) -> np.ndarray:
         """Fill the holes of one image: the image of what `complete` returns."""
@@ -171,7 +157,7 @@ class Completer:
                     at_full_size = hole.copy() if at_full_size is hole else at_full_size
                     at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
             self._fill(image, unknown, at_full_size)
-        except tf.errors.ResourceExhaustedError as error:
+        except MemoryError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
         filled = tuple(FilledHole(side, factor) for side, factor in zip(sides, factors, strict=True))
         done = Completion(image, filled, (), given.notes)
@@ -207,7 +193,7 @@ class Completer:
             crops, masks = zip(*(_padded_crop(image, hole, window) for _, window in batch), strict=True)
             crops, masks = np.stack(crops), np.stack(masks)
             with self._passing:
-                completed = self._network(crops, masks).numpy()
+                completed = self.network(crops, masks)
             for ((top, left, bottom, right), window), rgb in zip(batch, completed, strict=True):
                 box = np.s_[top:bottom, left:right]
                 rgb = rgb[top - window[0] : bottom - window[0], left - window[1] : right - window[1]]
@@ -242,6 +228,13 @@ class Completer:
             f"px: completed {at}."
         )
         return dataclasses.replace(done, notes=(*done.notes, note))
+
+
+def _in_tensorflow(model, dtype):
+    from glcic_tf.completion.tensorflow_engine import TensorFlowEngine
+    from glcic_tf.networks import folding
+
+    return TensorFlowEngine(folding.as_plain(model), dtype)
 
 
 def _trained_hole_px(metadata):

@@ -27,6 +27,7 @@ def infer(
     dtype="float32",
     cluster=None,
     *,
+    engine="tensorflow",
     skip_existing=False,
     report=None,
     **options,
@@ -41,7 +42,7 @@ def infer(
             are created.
         model: as for `Completer.load`.
         overwrite: replace outputs that exist; without it each counts as a failure.
-        dtype: as for `Completer.load`.
+        dtype, engine: as for `Completer.load`.
         cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
         skip_existing: leave out photos whose output exists, so that a run that was stopped goes on.
         report: file that gets a line of JSON for each photo, see docs/completion.md; None: none is written.
@@ -86,7 +87,7 @@ def infer(
         model_names.path_of(model, "--model")  # downloaded if need be
     if folder:
         files.make_folder(output)  # before hours of work, not after
-    given = (model, dtype, overwrite, options)
+    given = ((model, dtype, engine), overwrite, options)
     if folder and cluster is not None:
         return cli.report_each(_done_by(cluster, given, jobs, report), len(jobs), skipped=skipped)
     if folder:
@@ -103,11 +104,11 @@ def infer(
 class _Completing:
     """Completes the photo of a job; made once in each process that does."""
 
-    def __init__(self, model, dtype, overwrite, options):
+    def __init__(self, loaded, overwrite, options):
         with cli.quiet_start():  # from here on it takes seconds
             from glcic_tf.completion.completer import Completer
 
-            self._completer = Completer.load(model, dtype)
+            self._completer = Completer.load(*loaded)
         self._options = {"overwrite": overwrite, **options}
 
     def __call__(self, job):

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from glcic_tf.imaging import holes
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE
+from glcic_tf.networks import MARGIN_PX, STRIDE
 
 # The most that goes through the network at once, px: about 1 GB of memory at the paper's width.
 MAX_PASS_PX = 2**20

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from glcic_tf.convert import SOURCES, conversion
+from glcic_tf.convert import SOURCES
 
 
 def define_convert_flags():
@@ -24,6 +24,8 @@ def run_convert():
 
     The authors' Torch7 files, GLCIC-PyTorch (otenim) and MMagic (OpenMMLab); PyTorch is not needed.
     """
+    from glcic_tf.convert import conversion
+
     args = flags.FLAGS
     lines = conversion.convert(args.input, args.output, args.source, args.config, args.network, args.overwrite)
     print("\n".join(lines))

@@ -11,7 +11,6 @@ import math
 import typing
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 
 class Metric(typing.NamedTuple):
@@ -135,6 +134,8 @@ def ssim(original, completed):
     original, completed = _as_unit_range(original, completed)
     if min(original.shape[:2]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs sides of at least {SSIM_WINDOW_PX} px; the image is {original.shape[:2]}.")
+    from skimage.metrics import structural_similarity  # here: names of metrics do without its second
+
     return float(
         structural_similarity(
             original,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.export import formats
-from glcic_tf.networks.completion import STRIDE
+from glcic_tf.networks import STRIDE
 
 SUFFIX = ".tflite"
 DTYPES = ("float32", "float16")

@@ -6,8 +6,8 @@ The graph does what the SavedModel of `glcic_tf.export.savedmodel` does, in the 
 import numpy as np
 
 from glcic_tf.export import formats
-from glcic_tf.export.onnx_graph import Graph, add_network
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE
+from glcic_tf.networks import MARGIN_PX, STRIDE, folding
+from glcic_tf.networks.onnx_graph import Graph, add_network
 
 SUFFIX = ".onnx"
 DTYPES = ("float32", "float16")  # ONNX Runtime has no convolution in bfloat16 on the CPU
@@ -86,7 +86,7 @@ def _add_completion(graph, network, dtype):
     for name, x in inputs.items():
         x = add("Transpose", x, perm=[0, 3, 1, 2])
         inputs[name] = add("Cast", x, to=types.FLOAT16) if half else x
-    x = add_network(graph, network, inputs, dtype)
+    x = add_network(graph, folding.as_plain(network), inputs, dtype)
     x = add("Cast", x, to=types.FLOAT) if half else x
 
     x = add("Clip", add("Round", add("Mul", x, np.float32(255))), np.float32(0), np.float32(255))

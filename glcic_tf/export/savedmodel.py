@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import first_line
-from glcic_tf.networks import folding, model_file
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE
+from glcic_tf.networks import MARGIN_PX, STRIDE, folding, model_file
 
 SIGNATURE = "serving_default"  # what TensorFlow Serving calls unless told otherwise
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

@@ -5,6 +5,9 @@ A file's format is told by its content when it is read, and by its suffix when i
 
 import dataclasses
 
+MAX_PIXELS = 2**28  # 268 megapixels: above any camera's photo, and 0.8 GB as 8-bit RGB
+JPEG_QUALITY = 95
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:

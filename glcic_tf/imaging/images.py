@@ -14,11 +14,9 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.imaging import image_decoding, image_encoding, image_formats, image_metadata, image_process, jpeg_files
 from glcic_tf.imaging.image_decoding import BrokenImageError
-from glcic_tf.imaging.image_formats import WRITTEN_SUFFIXES
+from glcic_tf.imaging.image_formats import JPEG_QUALITY, MAX_PIXELS, WRITTEN_SUFFIXES
 from glcic_tf.imaging.image_metadata import Metadata
 
-MAX_PIXELS = 2**28  # 268 megapixels: above any camera's photo, and 0.8 GB as 8-bit RGB
-JPEG_QUALITY = 95
 _MAX_FILE_BYTES_PER_PIXEL = 8  # what pixels of four channels of 16 bit take
 _MAX_METADATA_BYTES = 2**26  # with them; motion videos too
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}

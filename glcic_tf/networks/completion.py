@@ -20,11 +20,6 @@ from glcic_tf.networks.blocks import (
     variation,
 )
 
-STRIDE = 4  # height and width that C takes are multiples of this
-# A crop whose margin around the hole is at least this wide (and a multiple of STRIDE) gives the hole the same values
-# as the whole image: half of C's spatial support, aligned.
-MARGIN_PX = 156
-
 
 def completion_network(
     width=1.0,

@@ -5,7 +5,6 @@ builds anything from it, and lets only the standard layers pass that completion 
 """
 
 import json
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -16,11 +15,10 @@ import numpy as np
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.networks.batch_norm import as_keras_own
-from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel, check_config
+from glcic_tf.networks.model_config import RefusedModel
+from glcic_tf.networks.model_zip import NOTES, check, opened, user_error
+from glcic_tf.networks.model_zip import read_metadata as read_metadata  # whoever loads a model wants its notes
 
-_MAX_JSON_BYTES = 2**22
-_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-_NOTES = "glcic.json"
 # What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
 # load a file that names these fields.
 _NEWER_FIELDS = {"input_axes": None, "output_axes": None}
@@ -46,7 +44,7 @@ def save(model, path, metadata=None):
         with zipfile.ZipFile(temporary) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         members["config.json"] = json.dumps(_without_newer_fields(json.loads(members["config.json"])))
-        members[_NOTES] = json.dumps(metadata or {}, indent=1, sort_keys=True)
+        members[NOTES] = json.dumps(metadata or {}, indent=1, sort_keys=True)
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
@@ -67,8 +65,7 @@ def load(path):
             list of standard layers, or another kind of network.
     """
     try:
-        with _opened(path) as archive:
-            check_config(_read_json(archive, "config.json"))
+        check(path)
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises nearly any class here
@@ -80,24 +77,8 @@ def load(path):
             raise RefusedModel(f"its network turns {_spell(inputs)} into {_spell(dict(enumerate(outputs)))}")
         _check_finite(model)
     except RefusedModel as refused:
-        raise _user_error(path, refused) from refused
+        raise user_error(path, refused) from refused
     return model
-
-
-def read_metadata(path):
-    """Return the dict that was given to `save` ({} in files without one), without loading the network.
-
-    Raises:
-        UserError: as for `load`, as far as the outside of the file shows it.
-    """
-    try:
-        with _opened(path) as archive:
-            if _NOTES not in archive.namelist():
-                return {}
-            notes = _read_json(archive, _NOTES)
-    except RefusedModel as refused:
-        raise _user_error(path, refused) from refused
-    return notes
 
 
 def read_weights(path, model):
@@ -107,14 +88,14 @@ def read_weights(path, model):
         UserError: as for `load`, or the weights do not fit.
     """
     try:
-        with _opened(path) as archive, tempfile.TemporaryDirectory() as folder:
+        with opened(path) as archive, tempfile.TemporaryDirectory() as folder:
             try:
                 model.load_weights(archive.extract("model.weights.h5", folder))
             except Exception as error:  # Keras raises nearly any class here
                 raise RefusedModel(f"its weights do not fit ({first_line(error)})") from error
         _check_finite(model)
     except RefusedModel as refused:
-        raise _user_error(path, refused) from refused
+        raise user_error(path, refused) from refused
 
 
 def float32_copy(model):
@@ -177,45 +158,6 @@ def _without_newer_fields(config):
     }
 
 
-def _opened(path):
-    """Open the zip after checking its table of contents."""
-    if os.path.isdir(path) or not os.path.exists(path):
-        raise RefusedModel("it is a folder" if os.path.isdir(path) else "there is no such file")
-    files.check_regular(path, "a model file (.keras)")
-    if Path(path).suffix != ".keras":  # Keras goes by the name, too
-        raise RefusedModel("its name does not end in .keras")
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise RefusedModel(f"it is not a zip file ({first_line(error)})") from error
-    members = archive.infolist()
-    names = sorted(member.filename for member in members)
-    size = sum(member.file_size for member in members)
-    problem = None
-    if set(names) | {_NOTES} != _MEMBERS | {_NOTES} or len(set(names)) != len(names):
-        problem = f"the zip holds {', '.join(names[:6])} instead of {', '.join(sorted(_MEMBERS))}"
-    elif size > MAX_BYTES:
-        problem = f"it unpacks to {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
-    elif any(member.flag_bits & 1 for member in members):
-        problem = "it is encrypted"
-    if problem:
-        archive.close()
-        raise RefusedModel(problem)
-    return archive
-
-
-def _read_json(archive, name):
-    if archive.getinfo(name).file_size > _MAX_JSON_BYTES:
-        raise RefusedModel(f"its {name} is larger than {_MAX_JSON_BYTES / 1e6:.0f} MB")
-    try:
-        value = json.loads(archive.read(name))
-    except (ValueError, RecursionError, zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise RefusedModel(f"its {name} cannot be read ({first_line(error)})") from error
-    if not isinstance(value, dict):
-        raise RefusedModel(f"its {name} holds no JSON object")
-    return value
-
-
 def _check_finite(model):
     for layer in model.layers:
         if not all(np.isfinite(weights).all() for weights in layer.get_weights()):
@@ -224,9 +166,3 @@ def _check_finite(model):
 
 def _spell(shapes):
     return ", ".join(f"{name} {['any' if side is None else side for side in shape]}" for name, shape in shapes.items())
-
-
-def _user_error(path, refused):
-    return UserError(
-        f"{path}: is not a model file: {refused}; give a .keras file that `glcic train` or `glcic convert` wrote."
-    )

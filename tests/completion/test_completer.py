@@ -14,8 +14,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.completion.options import FilledHole
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import images
-from glcic_tf.networks import model_file
-from glcic_tf.networks.completion import MARGIN_PX, completion_network
+from glcic_tf.networks import MARGIN_PX, model_file
+from glcic_tf.networks.completion import completion_network
 
 AWKWARD_SIZES = [(1, 2), (1, 7), (7, 1), (3, 5), (4, 4), (257, 255), (40, 900)]
 
@@ -80,19 +80,19 @@ PLACES = {
 
 
 @pytest.mark.parametrize("boxes", PLACES.values(), ids=PLACES)
-def test_hole_local_result_equals_the_whole_image_result(narrow, boxes):
+def test_hole_local_result_equals_the_whole_image_result(narrow, network, boxes):
     image, hole = photo(*SIZE), rectangles(*SIZE, *boxes)
-    expected = whole_image(narrow.model, image, hole)
+    expected = whole_image(network, image, hole)
     result = narrow(image, hole, postprocess="none")
     assert expected[hole].std() > 0.01  # the network does look at the image
     np.testing.assert_allclose(result[hole], expected[hole], atol=1e-5)
     np.testing.assert_array_equal(result[~hole], image[~hole])
 
 
-def test_margin_is_needed(narrow, monkeypatch):
+def test_margin_is_needed(narrow, network, monkeypatch):
     """The comparison above is able to fail: with a quarter of the margin the values differ."""
     image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
-    expected = whole_image(narrow.model, image, hole)
+    expected = whole_image(network, image, hole)
     monkeypatch.setattr(windows, "MARGIN_PX", MARGIN_PX // 4)
     assert np.abs(narrow(image, hole, postprocess="none") - expected)[hole].max() > 1e-4
 
@@ -115,16 +115,16 @@ def test_size_depth_channels_and_known_pixels_stay(narrow, size, channels, dtype
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_integer_images_are_rounded(narrow, dtype):
+def test_integer_images_are_rounded(narrow, network, dtype):
     image, hole = photo(60, 80, dtype=dtype), rectangles(60, 80, (10, 20, 40, 50))
     top = np.iinfo(dtype).max
-    expected = whole_image(narrow.model, image.astype(np.float32) / top, hole)[hole] * top
+    expected = whole_image(network, image.astype(np.float32) / top, hole)[hole] * top
     assert np.abs(narrow(image, hole, postprocess="none")[hole] - expected).max() <= 0.5 + 1e-5 * top
 
 
-def test_grey_is_the_mean_of_three_equal_channels(narrow):
+def test_grey_is_the_mean_of_three_equal_channels(narrow, network):
     image, hole = photo(60, 80, 1), rectangles(60, 80, (10, 20, 40, 50))
-    expected = whole_image(narrow.model, image.repeat(3, axis=2), hole).mean(axis=2)
+    expected = whole_image(network, image.repeat(3, axis=2), hole).mean(axis=2)
     np.testing.assert_allclose(narrow(image, hole, postprocess="none")[hole][:, 0], expected[hole], atol=1e-5)
 
 
@@ -185,13 +185,13 @@ def test_without_a_hole_comes_a_copy(narrow):
 def test_one_graph_serves_all_sizes(narrow):
     for size in ((20, 24), (33, 65), (120, 9)):
         narrow(photo(*size), rectangles(*size, (1, 1, 5, 5)), postprocess="none")
-    assert narrow._network.experimental_get_tracing_count() == 1
+    assert narrow.network.function.experimental_get_tracing_count() == 1
 
 
-def test_inference_mode_and_no_change_to_the_model(narrow):
-    before = [w.copy() for w in narrow.model.get_weights()]
+def test_inference_mode_and_no_change_to_the_model(narrow, network):
+    before = [w.copy() for w in network.get_weights()]
     narrow(photo(40, 40), rectangles(40, 40, (8, 8, 20, 20)), postprocess="none")
-    for old, new in zip(before, narrow.model.get_weights(), strict=True):
+    for old, new in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
@@ -223,12 +223,12 @@ def test_bad_arrays_are_refused(narrow, image, mask, match):
     assert "\n" not in str(error.value)
 
 
-def test_far_holes_are_passed_in_one_batch(narrow, monkeypatch):
+def test_far_holes_are_passed_in_one_batch(narrow, network, monkeypatch):
     passed = []
     monkeypatch.setattr(
         narrow,
         "_network",
-        lambda image, mask: passed.append(image.shape) or narrow.model({"image": image, "mask": mask}),
+        lambda image, mask: passed.append(image.shape) or network({"image": image, "mask": mask}),
     )
     hole = rectangles(1500, 2000, (200, 180, 210, 190), (300, 900, 312, 911), (1200, 1700, 1210, 1712))
     narrow(photo(1500, 2000, dtype=np.uint8), hole, postprocess="none")
@@ -274,18 +274,18 @@ def smooth(height, width):
 
 def test_batch_norm_is_folded_and_the_values_stay(network, narrow):
     """Folding rounds a little differently, on a network as rough as this one too."""
-    assert len(narrow.model.layers) < len(network.layers)
+    assert len(network.layers) < len(network.layers)
     image, hole = photo(*SIZE), rectangles(*SIZE, *PLACES["middle"])
     np.testing.assert_allclose(
         narrow(image, hole, postprocess="none")[hole], whole_image(network, image, hole)[hole], atol=1e-4
     )
 
 
-def test_reduced_result_is_that_of_the_reduced_image(narrow):
+def test_reduced_result_is_that_of_the_reduced_image(narrow, network):
     """At scale 0.5 the hole gets what the network makes of the halved image, enlarged again."""
     image, hole = smooth(240, 320), rectangles(240, 320, (60, 80, 160, 200))
     half = image.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
-    small = whole_image(narrow.model, half, hole[::2, ::2])
+    small = whole_image(network, half, hole[::2, ::2])
     small = np.where(hole[::2, ::2, None], small, half)
     result = narrow(image, hole, scale=0.5, postprocess="none")
     np.testing.assert_array_equal(result[~hole], image[~hole])
@@ -339,9 +339,9 @@ def test_every_scale_keeps_the_known_pixels(narrow, size, scale):
     assert (result[hole][:, 3] == 65535).all()
 
 
-def test_a_hole_larger_than_one_pass_is_completed_in_parts(narrow, monkeypatch):
+def test_a_hole_larger_than_one_pass_is_completed_in_parts(narrow, network, monkeypatch):
     image, hole = photo(120, 1500), rectangles(120, 1500, (20, 30, 90, 1450))
-    expected = whole_image(narrow.model, image, hole)
+    expected = whole_image(network, image, hole)
     monkeypatch.setattr(windows, "MAX_PASS_PX", 120 * 500)
     np.testing.assert_allclose(narrow(image, hole, postprocess="none")[hole], expected[hole], atol=1e-5)
 

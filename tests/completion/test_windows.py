@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glcic_tf.completion import windows
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE
+from glcic_tf.networks import MARGIN_PX, STRIDE
 
 
 def rectangles(shape, *boxes):

@@ -19,8 +19,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
 from glcic_tf.export import export_command, savedmodel
-from glcic_tf.networks import DEFAULT_MODEL, model_file
-from glcic_tf.networks.completion import MARGIN_PX, STRIDE, completion_network
+from glcic_tf.networks import DEFAULT_MODEL, MARGIN_PX, STRIDE, model_file
+from glcic_tf.networks.completion import completion_network
 
 SCRIPT = Path(__file__).parents[2] / "export.py"
 AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]

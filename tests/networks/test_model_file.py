@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.networks import DEFAULT_MODEL, model_file
+from glcic_tf.networks import DEFAULT_MODEL, model_file, model_zip
 from glcic_tf.networks.completion import completion_network
 from glcic_tf.networks.discriminator import context_discriminator
 
@@ -155,8 +155,8 @@ def test_zips_with_other_members(saved, tmp_path):
 
 def test_sizes_are_bounded(saved, tmp_path, monkeypatch):
     path = tmp_path / "large.keras"
-    refused(rewritten(saved[1], path, **{"config.json": b" " * (model_file._MAX_JSON_BYTES + 1)}), "larger than 4 MB")
-    monkeypatch.setattr(model_file, "MAX_BYTES", 2_000_000)
+    refused(rewritten(saved[1], path, **{"config.json": b" " * (model_zip.MAX_JSON_BYTES + 1)}), "larger than 4 MB")
+    monkeypatch.setattr(model_zip, "MAX_BYTES", 2_000_000)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("metadata.json", "config.json", "model.weights.h5"):
             archive.writestr(name, bytes(700_000))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from glcic_tf.networks.completion import STRIDE, completion_network
+from glcic_tf.networks import STRIDE
+from glcic_tf.networks.completion import completion_network
 from glcic_tf.networks.discriminator import context_discriminator, tower_depth, with_features
 
 # The paper's table of C: name, kernel, dilation, stride, filters, size of the output relative to the image.

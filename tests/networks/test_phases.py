@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow.experimental.numpy as tnp
 
-from glcic_tf.networks import initial_weights, phases
-from glcic_tf.networks.completion import MARGIN_PX, completion_network
+from glcic_tf.networks import MARGIN_PX, initial_weights, phases
+from glcic_tf.networks.completion import completion_network
 
 
 def phase_sums(kernel):

@@ -6,7 +6,7 @@ from absl import flags
 
 from glcic_tf.common import ray_cluster
 from glcic_tf.common.errors import UsageError
-from glcic_tf.imaging import images
+from glcic_tf.imaging import image_formats
 
 
 class _PartParser(flags.ArgumentParser):
@@ -32,7 +32,7 @@ def define_prepare_flags():
     flags.DEFINE_integer("parts", 0, "Parts that --cluster makes; 0: four for each task at once.", 0, 9999)
     ray_cluster.define_flags("part")
     flags.DEFINE_integer("processes", 0, "Processes that decode; 0: one for each core.", 0)
-    flags.DEFINE_integer("max_megapixels", images.MAX_PIXELS // 10**6, "Skip photos that are larger.", 1)
+    flags.DEFINE_integer("max_megapixels", image_formats.MAX_PIXELS // 10**6, "Skip photos that are larger.", 1)
     flags.DEFINE_bool("merge", False, "Write the index of parts that other machines made; needs no --input.")
     flags.DEFINE_bool("verify", False, "Read all shards and compare them with their checksums; needs no --input.")
 
