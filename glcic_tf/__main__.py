@@ -47,6 +47,12 @@ COMMANDS = {
     "app": Command("apps.page.app_command", "open a page to remove things from photos", "app"),
     "portable export": Command("apps.portable.portable_commands", "write a training run for devices that JAX reaches"),
     "portable run": Command("apps.portable.portable_commands", "train there, without TensorFlow", None, keras=False),
+    "portable compile": Command(
+        "apps.portable.portable_commands",
+        "say what a step would take on a TPU, without one",
+        None,
+        keras=False,
+    ),
     "portable import": Command("apps.portable.portable_commands", "take the result back into the run"),
     "curves": Command("apps.curves", "plot losses and validation figures of runs", "evaluate", keras=False),
     "demo": Command("apps.demo", "complete holes in sample photos"),

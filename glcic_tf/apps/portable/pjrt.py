@@ -3,6 +3,9 @@
 JAX has no public way to compile a foreign HLO module. The functions below are those of jaxlib 0.10 to 0.12.
 """
 
+import importlib.util
+import os
+
 import numpy as np
 
 from glcic_tf.common.errors import UserError, first_line
@@ -29,7 +32,46 @@ def device():
         raise UserError(f"JAX reaches no device ({first_line(error)}); see that no other process holds it.") from error
 
 
-class Program:
+class _Compiled:
+    """What both kinds of programs know; `_executable` is JAX's."""
+
+    @property
+    def flops(self):
+        """Operations of one pass through the body of its loop, as XLA counts them; None if it does not say."""
+        return self._analysis("flops")
+
+    @property
+    def bytes_accessed(self):
+        """Bytes that this pass reads and writes in memory, likewise."""
+        return self._analysis("bytes accessed")
+
+    @property
+    def memory(self):
+        """What XLA plans for a call: jaxlib's CompiledMemoryStats; None if it does not say."""
+        try:
+            return self._executable.get_compiled_memory_stats()
+        except (RuntimeError, NotImplementedError):
+            return None
+
+    @property
+    def memory_bytes(self):
+        """Peak memory that XLA plans for a call, bytes; None if it does not say."""
+        stats = self.memory
+        if stats is None:
+            return None
+        sizes = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+        return sizes - stats.alias_size_in_bytes
+
+    def _analysis(self, name):
+        try:
+            analysis = self._executable.cost_analysis()
+        except (RuntimeError, NotImplementedError):
+            return None
+        analysis = analysis[0] if isinstance(analysis, list) else analysis
+        return analysis.get(name)
+
+
+class Program(_Compiled):
     """A compiled program. Parameters whose new values are results give their memory to these.
 
     Args:
@@ -47,10 +89,9 @@ class Program:
         try:
             computation = xla_client.XlaComputation(hlo)
             shapes = computation.program_shape().parameter_shapes()
-            text = _jax.mlir.xla_computation_to_mlir_module(computation)
             client = device().client
             with mlir.make_ir_context() as context, ir.Location.unknown(context):
-                module = ir.Module.parse(text)
+                module = ir.Module.parse(_jax.mlir.xla_computation_to_mlir_module(computation))
                 options = compiler.get_compile_options(num_replicas=1, num_partitions=1, backend=client)
                 devices = _jax.DeviceList((device(),))
                 self._executable = compiler.backend_compile_and_load(client, module, devices, options, [])
@@ -58,30 +99,59 @@ class Program:
             raise UserError(f"{name}: cannot be compiled for {device().platform} ({first_line(error)}).") from error
         self.parameters = [(np.dtype(shape.numpy_dtype()), tuple(shape.dimensions())) for shape in shapes]
 
-    @property
-    def flops(self):
-        """Operations of one pass through the body of its loop, as XLA counts them; None if it does not say."""
-        try:
-            analysis = self._executable.cost_analysis()
-        except (RuntimeError, NotImplementedError):
-            return None
-        analysis = analysis[0] if isinstance(analysis, list) else analysis
-        return analysis.get("flops")
-
-    @property
-    def memory_bytes(self):
-        """Peak memory that XLA plans for a call, bytes; None if it does not say."""
-        try:
-            stats = self._executable.get_compiled_memory_stats()
-        except (RuntimeError, NotImplementedError):
-            return None
-        sizes = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
-        return sizes - stats.alias_size_in_bytes
-
     def __call__(self, arrays):
         """Run it on a list of jax.Arrays, one for each parameter; return the list of results, without waiting."""
         results = self._executable.execute_sharded(arrays)
         return [one[0] for one in results.disassemble_into_single_device_arrays()]
+
+
+class AbsentProgram(_Compiled):
+    """A program compiled for a device that is not there.
+
+    Args:
+        hlo, name: as for `Program`.
+        device: what `absent_device` returned.
+
+    Raises:
+        UserError: it is no such module, or the compiler refuses it.
+        MemoryError: it does not fit into the device's memory.
+    """
+
+    def __init__(self, hlo, name, device):
+        try:
+            text = _jax.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(hlo))
+            text = text.replace("mhlo.copy", "stablehlo.convert")  # which the TPU's compiler does not know
+            with mlir.make_ir_context() as context, ir.Location.unknown(context):
+                options = compiler.get_compile_options(
+                    num_replicas=1, num_partitions=1, device_assignment=np.array([[device]]), backend=device.client
+                )
+                devices = _jax.DeviceList((device,))
+                self._executable = device.client.compile(ir.Module.parse(text), devices, options)
+        except (RuntimeError, ValueError) as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(first_line(error)) from error
+            raise UserError(f"{name}: cannot be compiled for {device.device_kind} ({first_line(error)}).") from error
+
+
+def absent_device(platform, topology):
+    """Return the first device of a kind that this machine need not have, to compile for.
+
+    Args:
+        platform: "tpu".
+        topology: such as "v5e:2x2".
+
+    Raises:
+        UserError: its compiler is not installed, or knows no such topology.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("the package libtpu, the compiler for TPUs, is not installed; run: pip install 'jax[tpu]'")
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # else it asks the network what machine this is
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(topology, platform).devices[0]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"--target={platform}:{topology}: cannot be compiled for ({first_line(error)}).") from error
 
 
 def put(array):

@@ -1,6 +1,7 @@
-"""`glcic portable export`, `run` and `import`: their flags, and the calls that they make.
+"""`glcic portable export`, `run`, `compile` and `import`: their flags, and the calls that they make.
 
-`export` and `import` need what `glcic train` needs; `run` needs JAX, NumPy, what reads photos, and absl-py.
+`export` and `import` need what `glcic train` needs; `run` needs JAX, NumPy, what reads photos, and absl-py; `compile`
+libtpu besides.
 """
 
 import absl.logging
@@ -52,6 +53,13 @@ def define_run_flags():
     flags.DEFINE_integer("threads", 0, "Threads that make examples; 0: one for each core.", 0)
     flags.DEFINE_float("cache_gb", 8.0, "Memory for decoded photos, GB.", 0)
     flags.DEFINE_float("peak_tflops", None, "The device's peak, to log the share of it that is used.", 0)
+
+
+def define_compile_flags():
+    """Define the flags of `glcic portable compile`."""
+    flags.DEFINE_string("bundle", None, "Folder that export wrote.", required=True)
+    flags.DEFINE_string("target", "tpu:v5e:2x2", "tpu:CHIP:TOPOLOGY; a program runs on one chip of these.")
+    flags.DEFINE_enum("phase", "all", [*PHASES, "all"], "Phase to compile.")
 
 
 def define_import_flags():
@@ -110,6 +118,23 @@ def run_run():
         cache_gb=args.cache_gb,
         peak_tflops=args.peak_tflops,
     )
+
+
+def run_compile():
+    """Compile the programs of a bundle for a TPU that is not there, and say what a step would take on one chip of it.
+
+      glcic portable compile --bundle bundle/ --target=tpu:v5e:2x2
+
+    A line for each stage: operations, bytes accessed and memory as the compiler counts them, whether that fits, and the
+    least time that a step can take at the chip's peak. It needs JAX and libtpu; nothing is run.
+    """
+    from glcic_tf.apps.portable import compile_bundle
+
+    args = flags.FLAGS
+    for i, report in enumerate(compile_bundle.compile_bundle(args.bundle, args.target, args.phase)):
+        if i == 0:
+            print(compile_bundle.HEADER)
+        print(compile_bundle.row(report), flush=True)
 
 
 def run_import():
