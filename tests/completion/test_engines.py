@@ -127,7 +127,8 @@ from glcic_tf.__main__ import main
 try:
     main()
 except SystemExit as ended:
-    print(ended.code or 0, sorted({name.split(".")[0] for name in sys.modules} & {"keras", "tensorflow", "onnx", "h5py"}))
+    loaded = {name.split(".")[0] for name in sys.modules}
+    print(ended.code or 0, sorted(loaded & {"keras", "tensorflow", "onnx", "h5py"}))
 """
 
 
