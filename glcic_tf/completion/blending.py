@@ -18,7 +18,9 @@ BAND_PX = 3  # seamlessClone takes the gradients of what it clones only where kn
 _MARCH_RADIUS_PX = 1  # the authors' choice: colours are carried on into the hole as they are
 # Fast marching goes block by block; what it gives near known pixels depends on nothing farther away than the margin.
 _BLOCK_PX, _MARGIN_PX = 256, 16
-_TOLERANCE, _MAX_ITERATIONS = 1e-6, 200  # of the solver; the tolerance is relative
+# Of the solver, in float32: a third of float64's time. The tolerance is relative; what it leaves is below 1e-5 of the
+# range of values, 1/400 of a grey level.
+_TOLERANCE, _MAX_ITERATIONS = 1e-5, 200
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -163,7 +165,7 @@ def _correction(difference, border, inner, neighbours):
     matrix = (between + between.T + scipy.sparse.diags(diagonal[free])).tocsr()
     import pyamg  # here: it takes a third of a second, and not every hole is blended
 
-    solver = pyamg.ruge_stuben_solver(matrix)
-    for channel, values in enumerate(right_side[:, free]):
+    solver = pyamg.ruge_stuben_solver(matrix.astype(np.float32))  # once for all channels
+    for channel, values in enumerate(right_side[:, free].astype(np.float32)):
         correction[channel, free] = solver.solve(values, tol=_TOLERANCE, maxiter=_MAX_ITERATIONS, accel="cg")
     return correction
