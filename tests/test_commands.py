@@ -147,7 +147,9 @@ def test_home_is_where_it_is_or_nothing_is_done(glcic, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/nowhere")
     code, _, err = glcic("complete", "--image=~/a.png", "--output=~/done")
     assert code == 1 and err.startswith("glcic complete: --image=/nowhere/a.png: there is no such file")
-    code, _, err = glcic("evaluate", "--images=a", "--output=b", "--models=package,~/a.keras", "--methods=")
+    code, _, err = glcic(
+        "evaluate", f"--images={ROOT / 'docs'}", "--output=b", "--models=package,~/a.keras", "--methods="
+    )
     assert code == 1 and "--models=/nowhere/a.keras: there is no such file" in err
     code, _, err = glcic("train", "--config=~/no.py", "--data_dir=a", "--workdir=b")
     assert code == 1 and "--config=~/no.py: there is no such file" in err

@@ -19,7 +19,7 @@ def define_models_flags():
 
 
 def run_models():
-    """List the networks that --model takes by name, download them, or delete what was downloaded.
+    """List the networks that have names, download them, or delete what was downloaded.
 
       glcic models
       glcic models --download places2,celeba
