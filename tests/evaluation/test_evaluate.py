@@ -235,7 +235,7 @@ def test_mistakes_are_one_line_and_leave_nothing(photos, tmp_path, changed, matc
 
 def test_existing_reports_and_others_things_are_not_deleted(photos, finished, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    for overwrite, match in ((False, "exists already; add --overwrite"), (True, "is more than a report, or none")):
+    for overwrite, match in ((False, "exists already; add --overwrite"), (True, "is not a report alone")):
         with pytest.raises(UserError, match=match):
             evaluate.evaluate(photos, tmp_path, PROTOCOL, [], ("telea",), overwrite=overwrite)
     assert (tmp_path / "mine.txt").read_text() == "mine"

