@@ -79,10 +79,11 @@ FROM_PYTHON = """
 import glcic_tf
 from glcic_tf import Completer, configs
 from glcic_tf.common import config_file
+from glcic_tf.convert import model_names
 from glcic_tf.networks import model_file
 print(glcic_tf.__file__, configs.FOLDER)
 for name in ("facade", "faces", "ablation"):
-    print(model_file.load(config_file.load(name).init_from).count_params())
+    print(model_file.load(model_names.path_of(config_file.load(name).init_from)).count_params())
 """
 
 

@@ -20,6 +20,11 @@ from glcic_tf.evaluation.protocols import protocol_from
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
 
+# Ray starts its processes by a fork, which JAX warns of where an earlier test has imported it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 _SHARD_MB = 0.02
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes import the package, and not its tests
 
