@@ -36,6 +36,20 @@ def with_home(path):
     return expanded
 
 
+def cache_folder(kind):
+    """Return the folder of this package's in the user's cache that files of one kind are kept in; it need not exist.
+
+    Raises:
+        UserError: there is no home folder that it could be in.
+    """
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("glcic_tf", appauthor=False) / kind
+    if not folder.is_absolute():
+        raise UserError(f"there is no home folder to keep {kind} in; set XDG_CACHE_HOME, or name a file.")
+    return folder
+
+
 def open_regular(path, expected="a file"):
     """Open a file for reading, binary, if it is one: devices, pipes and sockets could be read for ever, or wait.
 

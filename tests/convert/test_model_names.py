@@ -216,7 +216,7 @@ def test_a_place_that_cannot_be_written_and_no_home(web, cache, tmp_path, monkey
         model_names.path_of("celeba", mirror=web)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache"))
-    with pytest.raises(UserError, match="there is no home folder to keep networks in; set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="there is no home folder to keep models in; set XDG_CACHE_HOME"):
         model_names.path_of("celeba", mirror=web)
     with pytest.raises(UserError, match="~nobody-here/a.keras: there is no home folder for ~ to stand for"):
         model_names.path_of("~nobody-here/a.keras")
