@@ -32,7 +32,7 @@ def with_home(path):
     """
     expanded = os.path.expanduser(path)
     if str(expanded).startswith("~"):
-        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path, or ./{path}.")
+        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path.")
     return expanded
 
 
