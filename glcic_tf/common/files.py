@@ -32,8 +32,22 @@ def with_home(path):
     """
     expanded = os.path.expanduser(path)
     if str(expanded).startswith("~"):
-        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path, or ./{path}.")
+        raise UserError(f"{path}: there is no home folder for ~ to stand for; write the whole path.")
     return expanded
+
+
+def cache_folder(kind):
+    """Return the folder of this package's in the user's cache that files of one kind are kept in; it need not exist.
+
+    Raises:
+        UserError: there is no home folder that it could be in.
+    """
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("glcic_tf", appauthor=False) / kind
+    if not folder.is_absolute():
+        raise UserError(f"there is no home folder to keep {kind} in; set XDG_CACHE_HOME, or name a file.")
+    return folder
 
 
 def open_regular(path, expected="a file"):

@@ -89,7 +89,7 @@ def run_complete():
         "report": args.report,
         "engine": args.engine,
     }
-    device_choice.choose(args.device, args.cluster)
+    device_choice.choose(args.device, args.cluster, args.engine)
     with ray_cluster.from_flags() as cluster:
         given = (args.image, args.mask, args.output, args.model, args.overwrite, args.dtype, cluster)
         return 1 if infer(*given, **options) else 0

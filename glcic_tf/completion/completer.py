@@ -16,7 +16,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.completion import blending, engines, inputs, texture, windows
 from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.convert import model_names
-from glcic_tf.imaging import holes, images
+from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.pixels import from_rgb, to_rgb
 from glcic_tf.networks import MARGIN_PX, STRIDE, model_zip
 
@@ -28,7 +28,9 @@ MIN_TEXTURE_PX = 12
 
 
 class Completer:
-    """A completion network ready for use on NumPy images and image files, by several threads at once if need be.
+    """A completion network ready for use on images and image files, by several threads at once if need be.
+
+    It can be pickled, so that other processes and machines can have it.
 
     Args:
         model: Keras model as `completion.completion_network` or `model_file.load` gives it; used in inference mode,
@@ -46,6 +48,12 @@ class Completer:
         self.trained_hole_px = trained_hole_px
         self.postprocess = postprocess
         self._passing = threading.Lock()  # two passes at once would share the cores and need twice the memory
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_passing"}
+
+    def __setstate__(self, state):
+        vars(self).update(state, _passing=threading.Lock())
 
     @classmethod
     def load(cls, model=None, dtype="float32", engine=engines.DEFAULT):
@@ -79,7 +87,8 @@ class Completer:
                 `images.read_image`.
             mask: [height, width] or [height, width, 1]; the hole is where it is True (bool), >= 128 (uint8) or >= 0.5
                 (float). Or a file, see `images.read_mask`. Or "alpha": the hole is where the RGBA image is less than
-                half opaque.
+                half opaque. Both may be images of Pillow, which are taken as files are: palette, CMYK and EXIF's turn
+                too; the result is an array [height, width, channels] then.
             **options: the fields of `options.Options`: scale, postprocess, invert_mask, resize_mask, mask_dilate.
 
         Returns:
@@ -96,7 +105,8 @@ class Completer:
         options = Options(**options)
         given = inputs.read(image, mask, options)
         done = self._complete(given, options)
-        return dataclasses.replace(done, image=done.image[..., 0]) if np.ndim(image) == 2 else done
+        flat = not pil_images.is_pil(image) and np.ndim(image) == 2
+        return dataclasses.replace(done, image=done.image[..., 0]) if flat else done
 
     def complete_file(
         self,

@@ -16,12 +16,13 @@ def define_flag():
     flags.register_validator("device", lambda name: name is None or _parsed(name) is not None, _EXPECTED)
 
 
-def choose(name, cluster=None):
+def choose(name, cluster=None, engine="tensorflow"):
     """Let TensorFlow see one device alone, before anything is computed.
 
     Args:
         name: "cpu", "gpu", "gpu:1", or None to leave it to TensorFlow.
         cluster: value of --cluster, which says itself where to compute.
+        engine: one of `engines.ENGINES`.
 
     Raises:
         UserError: there is no such device, or something was computed in this process.
@@ -30,6 +31,10 @@ def choose(name, cluster=None):
         return
     if cluster:
         raise UsageError(f"--device={name}: with --cluster, --cluster_gpus decides; leave one of them out.")
+    if engine != "tensorflow" and name != "cpu":
+        raise UsageError(f"--device={name}: --engine={engine} computes on the CPU; choose --engine=tensorflow.")
+    if engine == "onnxruntime":
+        return
     with cli.quiet_start():  # from here on it takes seconds
         import tensorflow as tf
 

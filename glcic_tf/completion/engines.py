@@ -13,7 +13,7 @@ from glcic_tf.common.errors import UsageError, UserError
 ENGINES = ("tensorflow", "onnxruntime", "auto")
 DEFAULT = "tensorflow"  # so that one command gives the same bytes wherever it runs
 DTYPES = ("float32", "bfloat16")
-_PACKAGES = ("onnx", "onnxruntime", "platformdirs")  # of the extra
+_PACKAGES = ("onnx", "onnxruntime")  # of the extra
 
 
 class Engine(typing.Protocol):

@@ -6,7 +6,7 @@ import typing
 import numpy as np
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.imaging import holes, images
+from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.image_metadata import Metadata
 from glcic_tf.imaging.pixels import as_pixels
 
@@ -48,15 +48,21 @@ def read(image, mask, options, max_pixels=images.MAX_PIXELS, isolated=False):
         pixels, metadata, _, pictures, sensor_shape = images.open_image(image, max_pixels, isolated)
         notes = (f"holds {pictures} pictures; the first is completed.",) if pictures > 1 else ()
     else:
-        pixels = as_pixels(image).copy()
+        pixels = pil_images.pixels_of(image) if pil_images.is_pil(image) else as_pixels(image).copy()
     image_name, mask_name = str(image) if is_path(image) else "the image", str(mask) if is_path(mask) else "mask"
     error = UserError if is_path(image) or is_path(mask) and mask != holes.ALPHA else ValueError
     if is_path(mask) and mask == holes.ALPHA:
         if pixels.shape[2] != 4:
             raise error(f"{image_name}: has no transparency to take the hole from; name a mask.")
         mask_name, hole = f"the alpha of {image_name}", holes.from_alpha(pixels)
+    elif is_path(mask):
+        hole = images.read_mask(mask, max_pixels, isolated)
+    elif pil_images.is_pil(mask):
+        hole, problem = images.hole_of(pil_images.pixels_of(mask))
+        if problem:
+            raise error(f"mask: {problem}")
     else:
-        hole = images.read_mask(mask, max_pixels, isolated) if is_path(mask) else holes.from_mask(mask)
+        hole = holes.from_mask(mask)
 
     if hole.shape != pixels.shape[:2] and not options.resize_mask:
         sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]

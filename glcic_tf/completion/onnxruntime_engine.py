@@ -9,7 +9,6 @@ import hashlib
 from pathlib import Path
 
 import onnxruntime
-import platformdirs
 
 import glcic_tf
 from glcic_tf.common import files
@@ -30,6 +29,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, graph):
+        self._graph = graph
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _QUIET
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -48,7 +48,7 @@ class OnnxRuntimeEngine:
             raise model_zip.user_error(path, refused) from refused
         made_from = f"{glcic_tf.__version__} {_GRAPH}".encode() + hashlib.sha256(path.read_bytes()).digest()
         key, folder = hashlib.sha256(made_from).hexdigest()[:32], cache_folder()
-        for kept in sorted(folder.glob(f"{key}-*.onnx")):
+        for kept in sorted(folder.glob(f"{key}-*.onnx")) if folder else ():
             try:
                 graph = kept.read_bytes()
                 if kept.stem == f"{key}-{_checksum(graph)}":
@@ -68,6 +68,9 @@ class OnnxRuntimeEngine:
         _keep(folder, f"{key}-{_checksum(graph)}.onnx", graph)
         return engine
 
+    def __reduce__(self):
+        return OnnxRuntimeEngine, (self._graph,)
+
     def __call__(self, image, mask):
         """See `engines.Engine`."""
         try:
@@ -79,8 +82,11 @@ class OnnxRuntimeEngine:
 
 
 def cache_folder():
-    """Return the folder that graphs are kept in: pathlib.Path."""
-    return Path(platformdirs.user_cache_dir("glcic_tf", appauthor=False)) / "onnx"
+    """Return the folder that graphs are kept in: pathlib.Path; None where there is no place for it."""
+    try:
+        return files.cache_folder("onnx")
+    except UserError:
+        return None
 
 
 def build(network):
@@ -118,6 +124,8 @@ def _checksum(content):
 
 def _keep(folder, name, graph):
     """Write a graph to the cache; where that cannot be written to, it is made again the next time."""
+    if folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.replacing(folder / name) as temporary:

@@ -27,6 +27,7 @@ class TensorFlowEngine:
     """
 
     def __init__(self, network, dtype="float32"):
+        self._made_from = network, dtype
         network, weights = plain.fold(network), {}
 
         def apply(layer, _, *inputs):
@@ -64,6 +65,9 @@ class TensorFlowEngine:
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, tf.errors.OpError) as error:
             refused = RefusedModel(f"its layers do not fit together ({first_line(error)})")
             raise model_zip.user_error(path, refused) from error
+
+    def __reduce__(self):
+        return TensorFlowEngine, self._made_from
 
     def __call__(self, image, mask):
         """See `engines.Engine`."""

@@ -18,12 +18,7 @@ def folder():
     Raises:
         UserError: there is no home folder that it could be in.
     """
-    import platformdirs
-
-    path = platformdirs.user_cache_path("glcic_tf", appauthor=False) / "models"
-    if not path.is_absolute():
-        raise UserError("there is no home folder to keep networks in; set XDG_CACHE_HOME, or name a model file.")
-    return path
+    return files.cache_folder("models")
 
 
 def cached():

@@ -19,13 +19,14 @@ def define_models_flags():
 
 
 def run_models():
-    """List the networks that have names, download them, or delete what was downloaded.
+    """List the networks that have a name, which commands take in place of a model file; download or delete them.
 
       glcic models
       glcic models --download places2,celeba
       glcic models --remove celeba
 
-    All commands download what they are asked for by name; it is kept in the user's cache folder.
+    A command downloads a network that it is asked for by name, once; it is kept in the user's cache folder. Nothing
+    else is ever downloaded.
     """
     args = flags.FLAGS
     if args.download and args.remove:

@@ -182,7 +182,21 @@ def read_mask(path, max_pixels=MAX_PIXELS, isolated=False):
     Raises:
         UserError: as `read_photo`, or it is neither black nor white anywhere.
     """
-    image = open_image(path, max_pixels, isolated).pixels
+    hole, problem = hole_of(open_image(path, max_pixels, isolated).pixels)
+    if problem:
+        raise UserError(f"{path}: {problem}")
+    return hole
+
+
+def hole_of(image):
+    """Find the hole in the pixels of a mask, as `read_mask` says.
+
+    Args:
+        image: uint8 or uint16 [height, width, 1|3|4].
+
+    Returns:
+        (bool [height, width], what is wrong with it as the rest of a sentence, or None).
+    """
     most = np.iinfo(image.dtype).max
     if image.shape[2] == 1:
         grey = image
@@ -196,8 +210,8 @@ def read_mask(path, max_pixels=MAX_PIXELS, isolated=False):
     brightest = int(grey.max())
     if brightest and not hole.any():
         found = "no value above 1" if brightest == 1 else f"nothing brighter than {100 * brightest / most:.0f} % grey"
-        raise UserError(f"{path}: holds {found}; expected white in the hole ({most}), and black elsewhere.")
-    return hole
+        return hole, f"holds {found}; expected white in the hole ({most}), and black elsewhere."
+    return hole, None
 
 
 def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):

@@ -1,5 +1,6 @@
 """completer: known pixels stay, holes get what the whole image would give them, for every size, depth and mask."""
 
+import pickle
 import re
 
 import cv2
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import skimage
+from PIL import Image
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import windows
@@ -270,6 +272,29 @@ def test_files_keep_the_known_pixels(narrow, tmp_path):
         result = images.read_image(path)
         assert result.shape == (40, 50, channels) and result.dtype == dtype
         np.testing.assert_array_equal(result[~hole], photo(40, 50, channels, dtype)[~hole])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pickled(network, dtype):
+    ours = Completer(network, trained_hole_px=(5, 9), dtype=dtype, postprocess="poisson")
+    theirs = pickle.loads(pickle.dumps(ours))
+    assert (theirs.trained_hole_px, theirs.postprocess) == ((5, 9), "poisson")
+    image, hole = photo(40, 50, dtype=np.uint8), rectangles(40, 50, (10, 10, 30, 30))
+    np.testing.assert_array_equal(theirs(image, hole), ours(image, hole))
+
+
+def test_images_of_pillow(narrow, tmp_path):
+    """As their files; a palette and a mask of one bit."""
+    image = Image.fromarray(photo(40, 50, dtype=np.uint8)).quantize(9)
+    hole = rectangles(40, 50, (10, 10, 30, 30))
+    image.save(tmp_path / "photo.png")
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    expected = narrow(tmp_path / "photo.png", tmp_path / "mask.png")
+    assert expected.shape == (40, 50, 3)
+    np.testing.assert_array_equal(narrow(image, Image.fromarray(hole)), expected)
+    assert narrow(image.convert("L"), hole).shape == (40, 50, 1)
+    with pytest.raises(ValueError, match="mask: holds nothing brighter than 24 % grey"):
+        narrow(image, Image.new("L", (50, 40), 60))
 
 
 def smooth(height, width):

@@ -1,6 +1,7 @@
 """engines: ONNX Runtime gives what TensorFlow gives, without TensorFlow, from a cache that may break."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_a_level_apart_at_most(file, size):
     assert np.abs(ours.image.astype(int) - theirs.image).max() <= 1
     np.testing.assert_array_equal(ours.image[~hole], image[~hole])
     assert ours.holes == theirs.holes and (ours.image[hole] != image[hole]).any()
+
+
+def test_engines_can_be_pickled(file, monkeypatch):
+    """And without a home nothing is kept, and no folder called ~ is made."""
+    monkeypatch.setattr(onnxruntime_engine, "cache_folder", lambda: None)
+    ours = Completer.load(file, engine="onnxruntime")
+    theirs = pickle.loads(pickle.dumps(ours))
+    image, hole = photo(40, 50, dtype=np.uint8), rectangles(40, 50, (10, 10, 30, 30))
+    np.testing.assert_array_equal(theirs(image, hole), ours(image, hole))
 
 
 def test_the_weights_of_the_package():

@@ -141,5 +141,9 @@ def test_devices_that_cannot_be(monkeypatch):
         device_choice.choose("cpu")
     with pytest.raises(UsageError, match="--device=gpu: with --cluster"):
         device_choice.choose("gpu", "local")
+    device_choice.choose("cpu", None, "onnxruntime")  # which has nothing else
+    for engine in ("onnxruntime", "auto"):
+        with pytest.raises(UsageError, match=f"--device=gpu: --engine={engine} computes on the CPU"):
+            device_choice.choose("gpu", None, engine)
     for wrong in ("tpu", "gpu:-1", "gpu:x", "cpu:1", ""):
         assert device_choice._parsed(wrong) is None

@@ -106,15 +106,14 @@ def test_what_is_known_of_published_files(monkeypatch):
 def test_naming_a_network_downloads_and_converts_it_once(name, web, cache, asked, monkeypatch, capsys):
     monkeypatch.setenv(model_downloads.MIRROR, web)
     network = model_names.networks()[name]
-    completer = Completer.load(name)
+    path = model_names.path_of(name, "--model")
     assert asked == [f"/{network.file}"] and listed(cache) == [f"{name}.keras"]
     said = capsys.readouterr().err
     assert LICENCES[network.source] in said and web in said and "unverified" in said
     notes = model_file.read_metadata(cache / f"{name}.keras")
     assert notes["licence"] == LICENCES[network.source] and notes["downloaded_from"] == web + network.file
-    assert completer.postprocess == "poisson" and completer.trained_hole_px[1] == 128
-    path = model_names.path_of(name, "--model")
-    assert path == cache / f"{name}.keras" and len(asked) == 1 and capsys.readouterr().err == ""
+    assert path == cache / f"{name}.keras" == model_names.path_of(name)
+    assert len(asked) == 1 and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["places2", "mmagic_celeba"])
@@ -131,6 +130,8 @@ def test_every_command_takes_names(web, cache, tmp_path, monkeypatch):
     monkeypatch.setenv(model_downloads.MIRROR, web)
     found = methods.load(["celeba", "package", "scenes", "ours", cache / "celeba.keras"])
     assert list(found) == ["celeba", "scenes", "ours"]  # each once
+    completer = Completer.load("celeba")
+    assert completer.postprocess == "poisson" and completer.trained_hole_px == (96, 128)
     export_command.write("celeba", tmp_path / "saved", fold_batch_norm=True, overwrite=False)
     assert (tmp_path / "saved" / "saved_model.pb").is_file()
 
@@ -216,7 +217,7 @@ def test_a_place_that_cannot_be_written_and_no_home(web, cache, tmp_path, monkey
         model_names.path_of("celeba", mirror=web)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache"))
-    with pytest.raises(UserError, match="there is no home folder to keep networks in; set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="there is no home folder to keep models in; set XDG_CACHE_HOME"):
         model_names.path_of("celeba", mirror=web)
     with pytest.raises(UserError, match="~nobody-here/a.keras: there is no home folder for ~ to stand for"):
         model_names.path_of("~nobody-here/a.keras")
