@@ -305,6 +305,7 @@ class Finder(abc.MetaPathFinder):  # Ctrl-C comes while a library is imported
         if name == "absl":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it from its start
 sys.meta_path.insert(0, Finder())
 sys.argv = ["glcic", "curves", "--runs=none", "--output=out.png"]
 commands.main()
