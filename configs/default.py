@@ -84,7 +84,8 @@ def get_config():
     )
 
     # What is kept and shown. These may change when a run is resumed, as may precision, accumulate_steps, jit_compile,
-    # steps_per_loop and data.workers; and a stage that is not over yet may get another number of steps.
+    # steps_per_loop and data.workers; a stage that is not over yet may get another number of steps, and stages may be
+    # added after the last one, even when that is over.
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000  # 0: by minutes alone
     config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone

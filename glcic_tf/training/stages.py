@@ -131,13 +131,16 @@ def contradictions(then, now, step):
 
     Args:
         then, now: resolved configs as nested dicts.
-        step: steps that the run has done. The length of stages that are not over yet may change.
+        step: steps that the run has done. The length of stages that are not over yet may change, and stages may be
+            added after the last one.
 
     Returns:
         list of (field, value then, value now).
     """
     stages = list(then["stages"]), list(now["stages"])
     moved = [("stages", *stages)] if stages[0] != stages[1] and set(stages[0]) == set(stages[1]) else []
+    if stages[1][: len(stages[0])] == stages[0]:
+        now = now | {"stages": {name: now["stages"][name] for name in stages[0]}}
     then, now = _flatten(then), _flatten(now)
     order = [f for f in then if f.startswith("stages.") and f.endswith(".phase")]
     end, running = 0, set()

@@ -344,4 +344,12 @@ def test_stages_that_came_went_or_moved_contradict():
     config.stages = default.stages(config, completion=default.stage("completion", steps=40))
     gone = contradictions(then, to_dict(config), 1)
     assert ("stages.joint.phase", "joint", "absent") in gone
-    assert ("stages.joint.phase", "absent", "joint") in contradictions(to_dict(config), then, 1)
+    without_first = {**then, "stages": {name: then["stages"][name] for name in names[1:]}}
+    assert ("stages.completion.phase", "absent", "completion") in contradictions(without_first, then, 1)
+
+
+def test_stages_may_be_added_after_the_last_one():
+    then = to_dict(tiny.get_config())
+    shorter = {**then, "stages": {name: then["stages"][name] for name in list(then["stages"])[:1]}}
+    assert contradictions(shorter, then, 1) == []
+    assert contradictions(shorter, then | {"seed": 1}, 1) == [("seed", 0, 1)]
