@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_with_its_data_and_configs_and_nothing_else(
     tracked = subprocess.run(["git", "ls-files", "glcic_tf", "configs"], cwd=ROOT, capture_output=True, text=True)
     expected = {f"glcic_tf/{name}" if name.startswith("configs/") else name for name in tracked.stdout.split()}
     assert names == expected if tracked.returncode == 0 else names
-    assert {"glcic_tf/networks/weights/scenes.keras", "glcic_tf/configs/tiny.py"} <= names
+    assert {"glcic_tf/networks/weights/scenes.keras", "glcic_tf/configs/tiny.py", "glcic_tf/py.typed"} <= names
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE", "licenses/MODEL_CARD.md"} <= notes
 
 

@@ -19,6 +19,7 @@ PANELS = (
     ("D's mean output", ("d_real", "d_fake"), False),
     ("adversarial losses", ("discriminator_loss", "adversarial_loss", "r1_penalty"), False),
 )
+SUFFIXES = (".png", ".svg", ".pdf")
 _MAX_STEP, _MAX_FIGURE = 2**48, 1e300  # what is more was not logged by a run
 
 
@@ -96,7 +97,7 @@ def plot(records, output, axis="step"):
 
     Args:
         records: list of dicts from `read` or `join`.
-        output: file, a format that Matplotlib writes by its suffix.
+        output: file, whose suffix is one of SUFFIXES.
         axis: "step" or "minutes".
 
     Raises:
@@ -112,14 +113,14 @@ def plot(records, output, axis="step"):
         raise UserError("--runs: found no figures in stats.jsonl; train for some steps first.")
     rows = -(-len(shown) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(12, 3.2 * rows), squeeze=False, sharex=True)
-    changes = [b[axis] for a, b in zip(records[:-1], records[1:], strict=True) if a["stage"] != b["stage"]]
+    ends = [a[axis] for a, b in itertools.pairwise(records) if a["stage"] != b["stage"]]  # all log their last step
     for plot_axis, (title, names, logarithmic) in zip(axes.flat, shown, strict=False):
         for name in names:
             points = [(record[axis], record[name]) for record in _with_gaps(records, name)]
             if points:
                 plot_axis.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
-        for change in changes:
-            plot_axis.axvline(change, color="grey", linewidth=0.6, linestyle=":")
+        for end in ends:
+            plot_axis.axvline(end, color="grey", linewidth=0.6, linestyle=":")
         plot_axis.set_title(title, fontsize=10)
         plot_axis.set_yscale("log" if logarithmic else "linear")
         plot_axis.grid(alpha=0.3)
@@ -128,13 +129,11 @@ def plot(records, output, axis="step"):
     for plot_axis in axes.flat[len(shown) :]:
         plot_axis.set_visible(False)
     for plot_axis in axes[-1]:
-        plot_axis.set_xlabel({"step": "step", "minutes": "minutes of training"}[axis] + " (dotted: a new stage)")
+        plot_axis.set_xlabel({"step": "step", "minutes": "minutes of training"}[axis] + " (dotted: a stage ends)")
     figure.tight_layout()
     try:
         with files.replacing(output) as temporary:
             figure.savefig(temporary, dpi=80, metadata={"Software": None} if Path(output).suffix == ".png" else None)
-    except ValueError as error:  # a suffix that Matplotlib does not know
-        raise UserError(f"--output={output}: {error}") from error
     finally:
         plt.close(figure)
 
@@ -151,7 +150,11 @@ def _with_gaps(records, name):
 def define_curves_flags():
     """Define the command's flags."""
     flags.DEFINE_list("runs", None, "Folders of runs of `glcic train`, in their order.", required=True)
-    flags.DEFINE_string("output", None, "Picture to write (.png, .svg, .pdf).", required=True)
+    known = ", ".join(SUFFIXES)
+    flags.DEFINE_string("output", None, f"Picture to write ({known}).", required=True)
+    flags.register_validator(
+        "output", lambda path: Path(path or ".png").suffix.lower() in SUFFIXES, f"expected a file that ends in {known}"
+    )
     flags.DEFINE_enum("axis", "step", ["step", "minutes"], "What runs to the right.")
 
 

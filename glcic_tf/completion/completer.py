@@ -3,10 +3,14 @@
 This is the one way to complete an image: `glcic complete`, the page, the evaluation and the demo come through here.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,6 +23,9 @@ from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.pixels import from_rgb, to_rgb
 from glcic_tf.networks import MARGIN_PX, STRIDE, model_zip
+
+if TYPE_CHECKING:  # of the signatures alone
+    import keras
 
 # A hole is completed in reduced surroundings if it is thicker than the largest of the training by more than this
 # factor: there that is better on most photos, by some tenths of a dB and more (python -m benchmarks.scale).
@@ -42,7 +49,13 @@ class Completer:
         postprocess: what `postprocess="auto"` does with thick holes: "texture", or "poisson" as the paper has it.
     """
 
-    def __init__(self, model, trained_hole_px=None, dtype="float32", postprocess="texture"):
+    def __init__(
+        self,
+        model: keras.Model | engines.Engine,
+        trained_hole_px: tuple[int, int] | None = None,
+        dtype: str = "float32",
+        postprocess: str = "texture",
+    ) -> None:
         engines.check_dtype(dtype)
         self.network = _in_tensorflow(model, dtype) if hasattr(model, "get_config") else model
         self.trained_hole_px = trained_hole_px
@@ -56,7 +69,9 @@ class Completer:
         vars(self).update(state, _passing=threading.Lock())
 
     @classmethod
-    def load(cls, model=None, dtype="float32", engine=engines.DEFAULT):
+    def load(
+        cls, model: str | os.PathLike | None = None, dtype: str = "float32", engine: str = engines.DEFAULT
+    ) -> Completer:
         """Load a network.
 
         Args:
@@ -74,11 +89,11 @@ class Completer:
         network = engines.load(path, dtype, engine)
         return cls(network, _trained_hole_px(metadata), postprocess=_usual_postprocess(metadata))
 
-    def __call__(self, image, mask, **options) -> np.ndarray:
+    def __call__(self, image: inputs.ImageLike, mask: inputs.ImageLike, **options: Any) -> np.ndarray:
         """Fill the holes of one image: the image of what `complete` returns."""
         return self.complete(image, mask, **options).image
 
-    def complete(self, image, mask, **options) -> Completion:
+    def complete(self, image: inputs.ImageLike, mask: inputs.ImageLike, **options: Any) -> Completion:
         """Fill the holes of one image, and say what was done.
 
         Args:
@@ -89,7 +104,8 @@ class Completer:
                 (float). Or a file, see `images.read_mask`. Or "alpha": the hole is where the RGBA image is less than
                 half opaque. Both may be images of Pillow, which are taken as files are: palette, CMYK and EXIF's turn
                 too; the result is an array [height, width, channels] then.
-            **options: the fields of `options.Options`: scale, postprocess, invert_mask, resize_mask, mask_dilate.
+            **options: the fields of `options.Options`: scale ("auto", or a number in (0, 1]), postprocess ("auto",
+                "texture", "poisson" or "none"), invert_mask and resize_mask (bool), mask_dilate (px).
 
         Returns:
             Completion, whose image is a new array of the image's shape and dtype. Known pixels are bit-equal to the
@@ -110,15 +126,15 @@ class Completer:
 
     def complete_file(
         self,
-        image,
-        mask,
-        output,
+        image: str | os.PathLike,
+        mask: str | os.PathLike,
+        output: str | os.PathLike,
         *,
-        overwrite=False,
-        max_pixels=images.MAX_PIXELS,
-        jpeg_quality=images.JPEG_QUALITY,
-        isolated=False,
-        **options,
+        overwrite: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+        jpeg_quality: int = images.JPEG_QUALITY,
+        isolated: bool = False,
+        **options: Any,
     ) -> Completion:
         """Fill the holes of one image file, keeping what the formats can hold: depth, alpha, colours, metadata.
 

@@ -1,5 +1,7 @@
 """From what a caller gives, arrays or files, to pixels and their hole: the one place that checks both."""
 
+from __future__ import annotations
+
 import os
 import typing
 
@@ -9,6 +11,11 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.image_metadata import Metadata
 from glcic_tf.imaging.pixels import as_pixels
+
+if typing.TYPE_CHECKING:  # Pillow is the caller's
+    import PIL.Image
+
+ImageLike: typing.TypeAlias = "np.ndarray | PIL.Image.Image | str | os.PathLike"
 
 
 class Inputs(typing.NamedTuple):

@@ -26,8 +26,9 @@ class Monitor:
     def __init__(self, workdir, step, total_steps):
         self.workdir = Path(workdir)
         self.stats = stats.StatsFile(self.workdir / "stats.jsonl")
-        with _written(self.workdir / "tensorboard"):
-            self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+        self.events = self.workdir / "tensorboard" / self.workdir.resolve().name  # TensorBoard calls the run so
+        with _written(self.events):
+            self.writer = tf.summary.create_file_writer(str(self.events))
         self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
         self.begin, self.first_step, self.total_steps = time.monotonic(), step, total_steps
 
@@ -39,9 +40,9 @@ class Monitor:
     def scalars(self, step, stage, values):
         """Record named numbers of a step."""
         self.stats.append(step, stage, values)
-        with _written(self.workdir / "tensorboard"), self.writer.as_default(step=step):
+        with _written(self.events), self.writer.as_default(step=step):
             for name, value in values.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(stats.tag(name), value)
             self.writer.flush()
         if "images_per_second" in values:
             self.bar.set_postfix_str(f"{values['images_per_second']:.1f} images/s", refresh=False)
@@ -53,8 +54,8 @@ class Monitor:
         folder = self.workdir / "samples"
         files.make_folder(folder)
         images.write_image(folder / f"{step:07d}.png", picture)
-        with _written(self.workdir / "tensorboard"), self.writer.as_default(step=step):
-            tf.summary.image("samples", picture[None])
+        with _written(self.events), self.writer.as_default(step=step):
+            tf.summary.image("validation/samples", picture[None])
             self.writer.flush()
 
     def close(self):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from glcic_tf.common.errors import UserError
 
+_INPUT = ("images_per_second", "input_share")
+
 
 class StatsFile:
     """A run's stats.jsonl, which is always written at its end."""
@@ -39,6 +41,17 @@ class StatsFile:
 def shown(values):
     """Figures by name as text for the terminal."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def tag(name):
+    """A figure's name in TensorBoard, which shows what stands before the slash as a group of its own."""
+    if name.startswith("val_"):
+        return f"validation/{name.removeprefix('val_')}"
+    if name in _INPUT:
+        return f"input/{name}"
+    if name.endswith("_learning_rate") or name == "loss_scale":
+        return f"optimizer/{name}"
+    return f"discriminator/{name.removeprefix('d_')}" if name.startswith("d_") else f"loss/{name}"
 
 
 def optimizer_figures(rates, loss_scale):
@@ -88,7 +101,5 @@ class Window:
 
     def speed(self, batch_size):
         """Photos per second, and the share of the time that was spent waiting for them."""
-        return {
-            "images_per_second": self.steps * batch_size / self.seconds,
-            "input_share": self.waited / self.seconds,
-        }
+        figures = self.steps * batch_size / self.seconds, self.waited / self.seconds
+        return dict(zip(_INPUT, figures, strict=True))

@@ -101,5 +101,6 @@ def test_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "<svg" in (tmp_path / "a.svg").read_text()
     done = subprocess.run([*command, f"--output={tmp_path / 'a.txt'}"], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "'txt' is not supported" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "a.txt: expected a file that ends in .png, .svg, .pdf" in done.stderr
     assert not list(tmp_path.glob("*.txt")) and not list(tmp_path.glob(".*"))

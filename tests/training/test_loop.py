@@ -118,7 +118,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert {"val_l1", "val_psnr_hole", "val_sharpness"} <= logged[-1].keys()
     grid = cv2.imread(str(finished / "samples" / "0000060.png"))
     assert grid.shape == (2 * (26 + 32), 3 * 32 + 12, 3)
-    assert list((finished / "tensorboard").glob("events.*"))
+    assert list((finished / "tensorboard" / finished.name).glob("events.*"))
     assert json.loads((finished / "config.json").read_text())["stages"]["joint"]["steps"] == 20
     assert len(list((finished / "checkpoints").glob("*.index"))) == 3
     for phase, step in zip(stages.PHASES, (20, 40, 60), strict=True):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from glcic_tf.common.errors import UserError
-from glcic_tf.training.stats import StatsFile, Window, optimizer_figures, shown
+from glcic_tf.training.stats import StatsFile, Window, optimizer_figures, shown, tag
 
 STAGE = SimpleNamespace(phase="joint", name="joint_256")
 
@@ -45,3 +45,19 @@ def test_figures_of_optimisers():
     figures = optimizer_figures({"discriminator_optimizer": 1}, 64)
     assert figures == {"discriminator_learning_rate": 1.0, "loss_scale": 64.0}
     assert shown(figures) == "discriminator_learning_rate 1  loss_scale 64"
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("completion_loss", "loss/completion_loss"),
+        ("r1_penalty", "loss/r1_penalty"),
+        ("val_psnr_hole", "validation/psnr_hole"),
+        ("d_accuracy", "discriminator/accuracy"),
+        ("images_per_second", "input/images_per_second"),
+        ("input_share", "input/input_share"),
+        ("discriminator_learning_rate", "optimizer/discriminator_learning_rate"),
+    ],
+)
+def test_tensorboard_groups_figures_by_what_they_are_of(name, expected):
+    assert tag(name) == expected
