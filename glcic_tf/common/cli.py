@@ -223,6 +223,11 @@ def report_each(results, count, unit="photo", skipped=0):
     return failed
 
 
+def counted(count, unit):
+    """A number of things in words: "1 photo", "2 photos"."""
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 def _print_counts(count, failed, skipped, unit, start):
     seconds = time.perf_counter() - start
     others = "".join(f", {n} {what}" for n, what in ((skipped, "skipped"), (failed, "failed")) if n)

@@ -435,7 +435,7 @@ def test_command(folder, done, tmp_path):
     assert ended[0].returncode == 2 and "expected i/n with 1 <= i <= n" in ended[0].stderr
     assert ended[1].returncode == 0
     assert re.fullmatch(
-        r".*shards: 16 photos in [0-9]+ shards of 0.0 MB; left out: 4 that cannot be used, 2 duplicates\n",
+        r".*shards: 16 photos in [0-9]+ shards? of 0.0 MB; left out: 4 that cannot be used, 2 duplicates\n",
         ended[1].stdout,
     )
     assert "glcic prepare: skipped strip.png: is a strip of 1 x 60 px" in ended[1].stderr

@@ -4,7 +4,7 @@ import re
 
 from absl import flags
 
-from glcic_tf.common import ray_cluster
+from glcic_tf.common import cli, ray_cluster
 from glcic_tf.common.errors import UsageError
 from glcic_tf.imaging import image_formats
 
@@ -71,8 +71,9 @@ def run_prepare():
     if done:
         size = sum(shard["bytes"] for shard in done["shards"])
         print(
-            f"{args.output}: {done['photos']} photos in {len(done['shards'])} shards of {size / 1e6:.1f} MB; left out: "
-            f"{done['skipped']} that cannot be used, {done['duplicates']} duplicates"
+            f"{args.output}: {cli.counted(done['photos'], 'photo')} in {cli.counted(len(done['shards']), 'shard')} of "
+            f"{size / 1e6:.1f} MB; left out: {done['skipped']} that cannot be used, "
+            f"{cli.counted(done['duplicates'], 'duplicate')}"
         )
 
 
