@@ -17,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-fast test-oldest test-browser docs-check fuzz lint format clean
+.PHONY: help demo app test test-fast test-oldest test-browser api docs-check fuzz lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -45,6 +45,9 @@ test-browser: $(BROWSER_TOOLS) ## run the tests in a browser (Chromium; root get
 
 docs-check: $(TEST_TOOLS) ## run the code blocks of README.md, docs/ and the other pages as they are printed
 	@$(BIN)/python tests/docs_check.py
+
+api: $(TEST_TOOLS) ## write docs/api.md from the docstrings
+	@$(BIN)/python tests/docs_api.py
 
 N := 1000
 fuzz: $(TEST_TOOLS) ## spoilt files, hostile requests and killed commands, N of each (make fuzz N=1000); counts at the end

@@ -1,7 +1,12 @@
 """The documents' blocks are marked as tests/docs_check.py wants them; running them is its own work: make docs-check."""
 
+import docs_api
 import docs_check
 import pytest
+
+
+def test_the_api_is_described_as_it_is():
+    assert docs_api.PAGE.read_text(encoding="utf-8") == docs_api.page(), "run `make api`"
 
 
 def test_every_page_can_be_taken_apart():
