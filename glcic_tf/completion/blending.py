@@ -3,7 +3,7 @@
 The authors fill the hole by fast marching (Telea 2004) and clone what the network completed into that by Poisson
 blending (Perez et al. 2003), both with OpenCV. The result has the colours of the former along the border of the hole,
 its gradients in a band of BAND_PX along that, and the gradients of the completion further in. OpenCV's seamlessClone
-solves this for the bounding box of the hole, though: it recolours known pixels around a hole that is no rectangle,
+solves this for the bounding box of the hole, though: it recolours known pixels around a hole that is not a rectangle,
 leaves a frame along the edge of the image, fails for the smallest holes, and takes 8 bit alone. Here the same equation
 is solved for the pixels of the hole and no others. So known pixels cannot change, any depth stays, nothing is given at
 the edge of the image, and time and memory follow the holes and not the image. For a rectangle inside the image the two
@@ -18,7 +18,7 @@ BAND_PX = 3  # seamlessClone takes the gradients of what it clones only where kn
 _MARCH_RADIUS_PX = 1  # the authors' choice: colours are carried on into the hole as they are
 # Fast marching goes block by block; what it gives near known pixels depends on nothing farther away than the margin.
 _BLOCK_PX, _MARGIN_PX = 256, 16
-# Of the solver, in float32: a third of float64's time. The tolerance is relative; what it leaves is below 1e-5 of the
+# The solver works in float32, in a third of float64's time. The tolerance is relative; what it leaves is below 1e-5 of the
 # range of values, 1/400 of a grey level.
 _TOLERANCE, _MAX_ITERATIONS = 1e-5, 200
 _TINY = np.finfo(np.float32).tiny

@@ -50,6 +50,6 @@ def choose(name, cluster=None, engine="tensorflow"):
 
 
 def _parsed(name):
-    """The GPU's number from 0 on, -1 for the CPU, None for what is no device."""
+    """The GPU's number from 0 on, -1 for the CPU, None for what is not a device."""
     found = re.fullmatch(r"cpu|gpu(?::(\d{1,3}))?", name)
     return None if not found else -1 if name == "cpu" else int(found[1] or 0)

@@ -106,7 +106,7 @@ def _fill(result, usable, fixed, box, own, cell):
         result: [height, width, 1|3|4], the completed image, parts filled so far included.
         usable: bool [height, width], what may be copied.
         fixed: bool [height, width], what copies have to fit: known pixels and parts filled so far.
-        box, own: of the part, as `holes.groups` gives them.
+        box, own: where the part lies and its hole, as `holes.groups` gives them.
         cell: px, see `_cell`.
 
     Returns:

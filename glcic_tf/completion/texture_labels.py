@@ -39,8 +39,8 @@ class Level:
         known: bool [height, width], known pixels that copies have to fit.
         hole: bool [height, width], what is to be filled.
         box: (top, left, bottom, right) around the hole.
-        guide_weight: of the completion in the energy.
-        border_weight: of what is known beside the hole.
+        guide_weight: weight of the completion in the energy.
+        border_weight: weight of what is known beside the hole.
     """
 
     photo: np.ndarray

@@ -38,7 +38,7 @@ def download(name, network, mirror=None):
     """Return the model file of a network, and download it first if it is not here.
 
     Args:
-        name: of the network.
+        name: the network's name.
         network: `model_names.Network` that does not ship.
         mirror: URL of a folder that is tried first; None: the one that the environment names, if any.
 

@@ -1,6 +1,6 @@
 """The names by which networks are called, `--model=NAME`: those that ship, and published ones that are downloaded.
 
-Naming one that is not here yet is what asks for the download; nothing else does. Whatever is no such name is a path.
+Naming one that is not here yet is what asks for the download; nothing else does. Whatever is not such a name is a path.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ class Network:
 
     Attributes:
         about: what it completes, and whose it is.
-        licence: of its weights.
+        licence: the licence of its weights.
         file: name of the file: a model file for what ships and for a mirror's own, else what is downloaded.
         source: whose layout that file has, in `convert.SOURCES`; None: it is a model file.
         folders: URLs that the file lies under, in the order in which they are tried.
-        megabytes: of the download; None: not known.
+        megabytes: size of the download; None: not known.
         digest: Digest of the download; None: not known, so that it cannot be verified.
         ships: whether it is part of this package.
     """
@@ -102,7 +102,7 @@ def remove(name):
     """Delete what was downloaded of a network, see `model_downloads.remove`; raises UserError."""
     network = networks().get(name) or (_mirrors_own(name) if _NAME.fullmatch(name) else None)
     if network is None or network.ships:
-        found = "is part of the package" if network else "is no name of a network"
+        found = "is part of the package" if network else "is not the name of a network"
         raise UserError(f"--remove={name}: {found}; `glcic models` lists what was downloaded.")
     return model_downloads.remove(name, network)
 

@@ -14,7 +14,7 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
 
     - On one replica, Keras composes it of a dozen operations, in float32 under every policy. Here it is one that reads
       and writes in the policy's dtype and computes in float32, and one for its gradient. In float64, for which there
-      are no such kernels, it is Keras' own.
+      are no such kernels, it is Keras's own.
     - On several, Keras sums three vectors over the replicas, one after the other; here they are one.
 
     Its second derivatives are right, as R1 needs them. Those of Keras' layer without `synchronized` are not:

@@ -22,7 +22,7 @@ _ALLOWED = {("keras", "DTypePolicy"), (None, "__keras_tensor__")}
 _ALLOWED |= {("keras.layers", name) for name in _LAYERS} | {("keras.initializers", name) for name in _INITIALIZERS}
 _ROOT = ("keras.src.models.functional", "Functional")  # as Keras writes a functional model, without a public name
 _MAX_LAYERS = 200
-# Of a convolution: the most that each number may be. The paper's are 256, 5, 2 and 16.
+# The most that each number of a convolution may be. The paper's are 256, 5, 2 and 16.
 _MOST = {"filters": 1024, "kernel_size": 7, "strides": 2, "dilation_rate": 32, "groups": 1}
 _MAX_PADDING_PX = 32
 _MAX_STRIDED = 8

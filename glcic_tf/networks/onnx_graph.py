@@ -69,7 +69,7 @@ def add_network(graph, network, inputs, dtype):
         graph: `Graph`.
         network: plain.Network, channels_last, of the layers that model files may hold.
         inputs: {name of an input of the network: name of a tensor [batch, channels, height, width] of `dtype`}.
-        dtype: "float32" or "float16": of weights and computation.
+        dtype: "float32" or "float16", what the weights are in and what is computed in.
 
     Returns:
         Name of the output, a tensor [batch, channels, height, width] of `dtype`.

@@ -166,7 +166,7 @@ def _dataset(file, path):
             raise KeyError(f"{path} is missing")
         place = place[name]
     if not isinstance(place, h5py.Dataset) or place.external or place.is_virtual:
-        raise KeyError(f"{path} is no array")
+        raise KeyError(f"{path} is not an array")
     return place
 
 

@@ -11,8 +11,8 @@ class Chip(typing.NamedTuple):
     """What a chip can do at its best, as its maker says.
 
     Attributes:
-        tflops: of products of bfloat16 matrices, 10^12 / s.
-        gb_per_s: of its memory, 10^9 bytes / s.
+        tflops: peak speed of bfloat16 matrix products, 10^12 / s.
+        gb_per_s: bandwidth of its memory, 10^9 bytes / s.
         gib: its memory, 2^30 bytes.
     """
 
@@ -29,7 +29,7 @@ class Report(typing.NamedTuple):
 
     Attributes:
         stage, phase, batch: whose step it is, and how many images that has.
-        flops, bytes_accessed: of one step.
+        flops, bytes_accessed: what one step takes.
         temporaries, arguments: memory of a call in bytes; the state is among the arguments.
         memory: all of a call, bytes.
         chip: Chip.

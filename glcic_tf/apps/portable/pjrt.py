@@ -113,7 +113,7 @@ class AbsentProgram(_Compiled):
         device: what `absent_device` returned.
 
     Raises:
-        UserError: it is no such module, or the compiler refuses it.
+        UserError: it is not such a module, or the compiler refuses it.
         MemoryError: it does not fit into the device's memory.
     """
 
