@@ -18,8 +18,8 @@ BAND_PX = 3  # seamlessClone takes the gradients of what it clones only where kn
 _MARCH_RADIUS_PX = 1  # the authors' choice: colours are carried on into the hole as they are
 # Fast marching goes block by block; what it gives near known pixels depends on nothing farther away than the margin.
 _BLOCK_PX, _MARGIN_PX = 256, 16
-# The solver works in float32, in a third of float64's time. The tolerance is relative; what it leaves is below 1e-5 of the
-# range of values, 1/400 of a grey level.
+# The solver works in float32, in a third of float64's time. The tolerance is relative; what it leaves is below 1e-5 of
+# the range of values, 1/400 of a grey level.
 _TOLERANCE, _MAX_ITERATIONS = 1e-5, 200
 _TINY = np.finfo(np.float32).tiny
 

@@ -44,8 +44,8 @@ class Completer:
             with its present weights. Or an engines.Engine.
         trained_hole_px: smallest and largest side of the holes it was trained on, px; None if that is not known, and
             then `scale="auto"` reduces nothing.
-        dtype: what a Keras model computes in: "float32", or "bfloat16": half the time on CPUs that have it, results within some grey
-            levels.
+        dtype: what a Keras model computes in: "float32", or "bfloat16": half the time on CPUs that have it, results
+            within some grey levels.
         postprocess: what `postprocess="auto"` does with thick holes: "texture", or "poisson" as the paper has it.
     """
 
@@ -81,8 +81,8 @@ class Completer:
             engine: what the network runs in, see `engines.load`.
 
         Raises:
-            UserError: the file is missing or is not a model file for completion, it cannot be downloaded, or the engine is
-                not installed.
+            UserError: the file is missing or is not a model file for completion, it cannot be downloaded, or the
+                engine is not installed.
         """
         path = model_names.path_of(model)
         metadata = model_zip.read_metadata(path)
