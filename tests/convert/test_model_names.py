@@ -266,7 +266,7 @@ def test_the_command(command, web, cache):
     assert any(line.startswith("celeba            downloaded ") for line in kept) and kept[-1].endswith("from a mirror")
     assert command(remove=["celeba", "ours"]) == ["celeba: removed, 0 MB", "ours: removed, 0 MB"]
     assert command() == before and listed(cache) == []
-    for name, found in (("celeba", "was not"), ("scenes", "is part of the package"), ("../celeba", "is no name")):
+    for name, found in (("celeba", "was not"), ("scenes", "is part of the package"), ("../celeba", "is not the name")):
         with pytest.raises(UserError, match=f"--remove={name}: {found}.*; `glcic models` lists what was"):
             command(remove=[name])
     with pytest.raises(UserError, match="--mirror: "):
