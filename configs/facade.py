@@ -6,7 +6,7 @@ The paper fine-tuned its Places2 network in the same way on the 606 photos of CM
 crops, 128 px patch, holes of 96-128 px). Chosen here, for little compute, is all else: width 0.5, which is that of the
 weights; the steps (C adapts, then D catches up, then both: 20 minutes on 2 CPU cores); the batch; Adam with cosine
 decay; mirrored crops; photos that are not enlarged; alpha, and what keeps D from winning at once, as in
-configs/compact.py.
+configs/compact.py; equal phases against a grid, a moving average of C, and the matching of D's features.
 """
 
 from glcic_tf.configs import default
@@ -24,6 +24,9 @@ def get_config():
     config.adversarial_form = "non_saturating"
     config.r1_gamma = 0.1
     config.adversarial_weight = 0.002
+    config.feature_matching_weight = 0.01
+    config.equal_phases = True
+    config.average_decay = 0.99
     config.stages = default.stages(
         config,
         completion=default.stage(
