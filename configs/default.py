@@ -70,8 +70,8 @@ def get_config():
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
     config.feature_matching_weight = 0.0  # weight of the distance between D's features of completion and photo
     config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
-    # kind: rectangle | centre | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed (all
-    # but centre); how many, and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
+    # kind: rectangle | centre | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed; how
+    # many, and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
     config.hole = ml_collections.ConfigDict(dataclasses.asdict(HoleSpec()))
     config.optimizer = optimizer()  # of C
     config.discriminator_optimizer = optimizer()  # of D

@@ -24,9 +24,9 @@ class HoleSpec:
 
     Attributes:
         kind: `rectangle`; `centre`, one rectangle in the middle; `blob`, a smoothed random pattern cut at a target
-            area; `stroke`, strokes of a round brush;
-            `thin`, wires across the image or lines of writing with equal chance; `free_form`, a blob or strokes with
-            equal chance; `mixed`, rectangles in half of the cases, else a blob, strokes or thin holes.
+            area; `stroke`, strokes of a round brush; `thin`, wires across the image or lines of writing with equal
+            chance; `free_form`, a blob or strokes with equal chance; `mixed`, rectangles in half of the cases, else a
+            blob, strokes or thin holes.
         count_min, count_max: how many rectangles or strokes.
         min_px, max_px: each side of a rectangle, px, both ends included.
         area_min, area_max: share of the image that a blob covers.

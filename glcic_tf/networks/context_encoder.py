@@ -30,7 +30,7 @@ def context_encoder(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, d
     """Build the Context Encoder: the part of C, with C's inputs and output.
 
     Args:
-        width: factor on the number of channels of every layer but the last; with 1.0 it has 5,970,304 weights in
+        width: factor on the number of channels of every layer but the last; with 1.0 it has 5,969,920 weights in
             convolutions and the channel-wise layer.
         mean_pixel, synchronized, dtype: as in `completion.completion_network`.
 
