@@ -34,7 +34,7 @@ class Frame:
         inside[margin : margin + self.hole_px, margin : margin + self.hole_px] = True
         return inside
 
-    def check(self, unknown, factors=()):
+    def check(self, unknown, factors):
         """Raise OutOfFrame unless a photo's hole can be completed.
 
         Args:
