@@ -29,7 +29,8 @@ def get_config():
     # other names that `glcic models` lists are taken too; empty: none.
     config.init_from = ""
 
-    # Networks (paper, tables 1 to 3).
+    # Networks (paper, tables 1 to 3); context_encoder: those of Pathak et al. 2016, see configs/context_encoder.py.
+    config.network = "glcic"  # glcic | context_encoder
     config.width = 1.0  # factor on C's channels
     config.equal_phases = False  # keep the deconvolutions' phases equal after each step, against a grid in the holes
     config.average_decay = 0.0  # the model files hold a moving average of C's weights, such as 0.999; 0: C itself
@@ -69,8 +70,8 @@ def get_config():
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
     config.feature_matching_weight = 0.0  # weight of the distance between D's features of completion and photo
     config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
-    # kind: rectangle | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed (all); how many,
-    # and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
+    # kind: rectangle | centre | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed; how
+    # many, and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
     config.hole = ml_collections.ConfigDict(dataclasses.asdict(HoleSpec()))
     config.optimizer = optimizer()  # of C
     config.discriminator_optimizer = optimizer()  # of D

@@ -22,7 +22,7 @@ from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.pixels import from_rgb, to_rgb
-from glcic_tf.networks import MARGIN_PX, STRIDE, model_zip
+from glcic_tf.networks import MARGIN_PX, STRIDE, frames, model_zip
 
 if TYPE_CHECKING:  # of the signatures alone
     import keras
@@ -58,6 +58,7 @@ class Completer:
     ) -> None:
         engines.check_dtype(dtype)
         self.network = _in_tensorflow(model, dtype) if hasattr(model, "get_config") else model
+        self.frame = getattr(self.network, "frame", None)  # None: it completes photos of any size
         self.trained_hole_px = trained_hole_px
         self.postprocess = postprocess
         self._passing = threading.Lock()  # two passes at once would share the cores and need twice the memory
@@ -115,7 +116,8 @@ class Completer:
         Raises:
             ValueError: shape, dtype or range of an array is not as above, an option is none of those above, or the
                 mask leaves no pixel known.
-            UserError: the same of a file, or it cannot be read.
+            UserError: the same of a file, or it cannot be read; or the network is for photos of another size or for
+                holes in another place alone, see `frames`.
             MemoryError: the surroundings of a hole are too much for the memory.
         """
         options = Options(**options)
@@ -165,6 +167,8 @@ class Completer:
             done = self._complete(given, options)
         except MemoryError as error:
             raise UserError(f"{image}: {error} Make the photo smaller.") from error
+        except frames.OutOfFrame as error:
+            raise UserError(f"{image}: {error}") from error
         files.make_folder(output.parent)
         images.write_image(output, done.image, jpeg_quality, given.metadata)
         return done
@@ -176,13 +180,17 @@ class Completer:
         sides = [holes.thickness(hole, box) for box, _ in groups]
         factors = [self._factor(side) if options.scale == "auto" else options.scale for side in sides]
         unknown, at_full_size = holes.unseen(image, hole), hole
+        hidden = unknown  # from the network
+        if self.frame and hole.any():
+            self.frame.check(unknown, factors)
+            hidden = self.frame.middle
         try:
             for (box, own), factor in zip(groups, factors, strict=True):
                 if factor < 1:
-                    self._fill_reduced(image, unknown, box, own, factor)
+                    self._fill_reduced(image, hidden, box, own, factor)
                     at_full_size = hole.copy() if at_full_size is hole else at_full_size
                     at_full_size[box[0] : box[2], box[1] : box[3]] &= ~own
-            self._fill(image, unknown, at_full_size)
+            self._fill(image, hidden, at_full_size)
         except MemoryError as error:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
         filled = tuple(FilledHole(side, factor) for side, factor in zip(sides, factors, strict=True))

@@ -17,7 +17,11 @@ _PACKAGES = ("onnx", "onnxruntime")  # of the extra
 
 
 class Engine(typing.Protocol):
-    """A completion network, ready to run; by one thread at a time."""
+    """A completion network, ready to run; by one thread at a time.
+
+    Attributes:
+        frame: the frames.Frame of what it can complete; None, or missing: photos of any size.
+    """
 
     def __call__(self, image, mask):
         """Complete a batch.

@@ -27,7 +27,7 @@ class TensorFlowEngine:
     """
 
     def __init__(self, network, dtype="float32"):
-        self._made_from = network, dtype
+        self._made_from, self.frame = (network, dtype), network.frame
         network, weights = plain.fold(network), {}
 
         def apply(layer, _, *inputs):
@@ -133,6 +133,7 @@ _LAYERS = {
     "Concatenate": lambda layer, _, *xs: tf.concat(xs, plain.axis(layer)),
     "Conv2D": _convolution,
     "Conv2DTranspose": _deconvolution,
+    "EinsumDense": lambda layer, weights, x: tf.einsum(layer.options["equation"], x, *weights),
     "Multiply": lambda layer, _, *xs: math.prod(xs[1:], start=xs[0]),
     "ReLU": _relu,
     "Rescaling": _rescaling,

@@ -12,7 +12,7 @@ import numpy as np
 
 from glcic_tf.common.random_streams import to_integers
 
-HOLE_KINDS = ("rectangle", "blob", "stroke", "thin", "free_form", "mixed")
+HOLE_KINDS = ("rectangle", "centre", "blob", "stroke", "thin", "free_form", "mixed")
 _BLOB_CELLS = 6  # side of the low-resolution random pattern that a blob is cut from
 _STROKE_VERTICES = 6
 _VERTEX_GRID = 16  # positions a pixel: coarser than the last bits of a sine, which are not the same everywhere
@@ -23,9 +23,10 @@ class HoleSpec:
     """What holes to draw; as it stands, those of the paper (section 4).
 
     Attributes:
-        kind: `rectangle`; `blob`, a smoothed random pattern cut at a target area; `stroke`, strokes of a round brush;
-            `thin`, wires across the image or lines of writing with equal chance; `free_form`, a blob or strokes with
-            equal chance; `mixed`, rectangles in half of the cases, else a blob, strokes or thin holes.
+        kind: `rectangle`; `centre`, one rectangle in the middle; `blob`, a smoothed random pattern cut at a target
+            area; `stroke`, strokes of a round brush; `thin`, wires across the image or lines of writing with equal
+            chance; `free_form`, a blob or strokes with equal chance; `mixed`, rectangles in half of the cases, else a
+            blob, strokes or thin holes.
         count_min, count_max: how many rectangles or strokes.
         min_px, max_px: each side of a rectangle, px, both ends included.
         area_min, area_max: share of the image that a blob covers.
@@ -68,6 +69,12 @@ def draw_hole(rng, image_size, spec):
     if kind == "rectangle":
         mask, centre = _rectangles(rng, image_size, spec)
         return mask.astype(np.uint8)[..., None], centre
+    if kind == "centre":
+        size = to_integers(rng.random(2), spec.min_px, spec.max_px)
+        start = (image_size - size) // 2
+        mask = np.zeros([image_size, image_size, 1], np.uint8)
+        mask[start[0] : start[0] + size[0], start[1] : start[1] + size[1]] = 1
+        return mask, start + size // 2
     if kind == "free_form":
         kind = "blob" if rng.random() < 0.5 else "stroke"
     if kind == "blob":

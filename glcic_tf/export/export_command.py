@@ -54,9 +54,11 @@ def write(model, output, format="savedmodel", size=None, dtype="float32", *, fol
     path = model_names.path_of(model, "--model")
     with cli.clock(str(output)):
         with cli.quiet_start():  # from here on it takes seconds
-            from glcic_tf.networks import model_file
+            from glcic_tf.networks import frames, model_file
 
-        FORMATS[format](model_file.load(path), output, metadata=model_file.read_metadata(path), **options)
+        network = model_file.load(path)
+        frames.refuse_export(network)
+        FORMATS[format](network, output, metadata=model_file.read_metadata(path), **options)
     print(f"{output}: {format}, {files.total_bytes(output) / 1e6:.1f} MB; {time.perf_counter() - start:.1f} s")
 
 

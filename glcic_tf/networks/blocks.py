@@ -21,12 +21,33 @@ def scaled(filters, width):
     return max(1, round(filters * width))
 
 
-def norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized):
-    """Batch normalisation and ReLU behind a convolution, in this order or the other."""
+def norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized, activation="relu"):
+    """Batch normalisation and ReLU (or a leaky one) behind a convolution, in this order or the other."""
     kind = SyncBatchNormalization if synchronized else layers.BatchNormalization
     norm = kind(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, synchronized=synchronized, name=f"{prefix}bn{index}")
-    relu = layers.Activation("relu", name=f"{prefix}relu{index}")
+    relu = layers.Activation(activation, name=f"{prefix}relu{index}")
     return norm(relu(x)) if relu_first else relu(norm(x))
+
+
+def masked_photo(side=None, scale=1.0, offset=(0.0, 0.0, 0.0)):
+    """What a completion network begins with: a photo whose hole is filled with the mean.
+
+    Args:
+        side: height and width, px; None: any.
+        scale, offset: of the known pixels, see `rescaled`.
+
+    Returns:
+        The inputs image and mask, the filled photo, and the layer whose one weight [1, 1, 1, 3] is the mean.
+    """
+    full = keras.config.floatx()
+    image = keras.Input((side, side, 3), name="image", dtype=full)
+    mask = keras.Input((side, side, 1), name="mask", dtype=full)
+    known = layers.Rescaling(-1.0, offset=1.0, name="known")(mask)
+    seen = rescaled(image, scale, offset, "rescaled_image")
+    known_pixels = layers.Multiply(name="known_pixels")([seen, known])
+    mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel")
+    filled = layers.Add(name="filled")([known_pixels, mean(mask)])
+    return image, mask, filled, mean
 
 
 def rescaled(image, scale, offset, name):

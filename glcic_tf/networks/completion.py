@@ -14,8 +14,8 @@ from glcic_tf.networks.blocks import (
     BATCH_NORM_EPSILON,
     defaults,
     downsample,
+    masked_photo,
     norm_and_relu,
-    rescaled,
     scaled,
     variation,
 )
@@ -57,13 +57,7 @@ def completion_network(
     full = keras.config.floatx()  # input, mean and output are float32 under every policy
 
     with defaults(full):
-        image = keras.Input((None, None, 3), name="image", dtype=full)
-        mask = keras.Input((None, None, 1), name="mask", dtype=full)
-        known = layers.Rescaling(-1.0, offset=1.0, name="known")(mask)
-        seen = rescaled(image, input_scale, input_offset, "rescaled_image")
-        known_pixels = layers.Multiply(name="known_pixels")([seen, known])
-        mean = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="mean_pixel")
-        filled = layers.Add(name="filled")([known_pixels, mean(mask)])
+        image, mask, filled, mean = masked_photo(scale=input_scale, offset=input_offset)
         x = layers.Concatenate(name="masked_input")([filled, mask])
 
     with defaults(policy):

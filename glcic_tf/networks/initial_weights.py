@@ -21,7 +21,8 @@ def draw(path, shape, seed):
 
     Args:
         path: the variable's path in its network, `<layer>/<kind>`; no two variables of a seed draw the same numbers.
-        shape: tuple; a kernel is [..., in, out] (or [..., out, in] in a deconvolution).
+        shape: tuple; a kernel is [..., in, out] (or [..., out, in] in a deconvolution); that of the channel-wise layer
+            [height, width, height, width, channels], before it and behind.
         seed: the network's seed.
 
     Returns:
@@ -38,7 +39,10 @@ def draw(path, shape, seed):
     number = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big")
     rng = random_streams.stream(seed, random_streams.INITIAL_WEIGHTS, number)
     receptive_field = math.prod(shape[:-2])
-    limit = math.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
+    fans = receptive_field * (shape[-2] + shape[-1])
+    if path.startswith("channelwise"):  # each channel has a dense layer of its own, between all places of its map
+        fans = math.prod(shape[:2]) + math.prod(shape[2:4])
+    limit = math.sqrt(6 / fans)
     kernel = (2 * rng.random(shape) - 1) * limit
     if path.startswith("deconv"):
         kernel = phases.equal_phases(kernel)

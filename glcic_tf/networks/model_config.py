@@ -13,8 +13,8 @@ from glcic_tf.common.errors import first_line
 
 MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
 _LAYERS = {
-    *("Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "InputLayer"),
-    *("Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
+    *("Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "EinsumDense"),
+    *("InputLayer", "Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
 }
 _INITIALIZERS = {"Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "Zeros"}
 _INITIALIZERS |= {"RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling"}
@@ -25,7 +25,10 @@ _MAX_LAYERS = 200
 # The most that each number of a convolution may be. The paper's are 256, 5, 2 and 16.
 _MOST = {"filters": 1024, "kernel_size": 7, "strides": 2, "dilation_rate": 32, "groups": 1}
 _MAX_PADDING_PX = 32
-_MAX_STRIDED = 8
+_MAX_STRIDED = 9  # Context Encoder's; the paper's has 4
+# The one kind of EinsumDense that is let in, a dense layer for each channel: [batch, height, width, channels] twice.
+CHANNELWISE = "bhwc,hwijc->bijc"
+_MAX_MAP_PX = 8  # side of the maps before and behind it
 
 
 class RefusedModel(Exception):
@@ -87,21 +90,49 @@ def _check_layers(objects):
         padding = np.ravel(config["padding"]) if layer["class_name"] == "ZeroPadding2D" else np.zeros(1, int)
         if padding.dtype.kind != "i" or padding.min() < 0 or padding.max() > _MAX_PADDING_PX:
             raise RefusedModel(f"its layer {name} has padding {config['padding']}; expected 0 to {_MAX_PADDING_PX}")
+        if layer["class_name"] == "EinsumDense":
+            _check_channelwise(name, config, layer["build_config"]["input_shape"])
     if strided > _MAX_STRIDED:
         raise RefusedModel(f"it has {strided} layers with strides; expected at most {_MAX_STRIDED}")
+
+
+def _check_channelwise(name, config, before):
+    """Raise RefusedModel unless an EinsumDense is a dense layer for each channel, between small maps.
+
+    Keras makes the kernel of the shape that the file says it was built for, before the network is put together.
+    """
+    behind = config["output_shape"]
+    plain = (config["equation"], config["activation"], config["bias_axes"]) == (CHANNELWISE, "linear", None)
+    if not plain or [len(before), len(behind)] != [4, 3] or before[3] != behind[2]:
+        raise RefusedModel(f"its layer {name} is not a dense layer for each channel ({CHANNELWISE})")
+    sides = [*before[1:3], *behind[:2]]
+    if not all(type(side) is int and 0 < side <= _MAX_MAP_PX for side in sides):
+        raise RefusedModel(f"its layer {name} joins maps of {sides} px; expected 1 to {_MAX_MAP_PX}")
 
 
 def _most_weights(objects):
     """Bound the number of weights that the layers can have, so that a small file cannot ask for all of the memory."""
     configs = {name: [o["config"] for o in objects if o["class_name"] == name] for name in _LAYERS}
     convolutions = configs["Conv2D"] + configs["Conv2DTranspose"]
-    channels = max([4, *(c["filters"] for c in convolutions)])
+    # Keras makes weights of the shapes that the file says its layers were built for: these count, too.
+    built = [side for o in objects for side in _numbers(o.get("build_config"))]
+    channels = max([4, *(c["filters"] for c in convolutions), *built])
     for layer in objects:
         if layer["class_name"] == "Concatenate":  # may multiply the channels each time it is called
             for node in layer["inbound_nodes"]:
                 channels *= max(1, json.dumps(node).count("__keras_tensor__"))
     kernels = [c["filters"] * math.prod(np.broadcast_to(c["kernel_size"], 2).tolist()) for c in convolutions]
-    return channels * (sum(kernels) + 4 * len(configs["BatchNormalization"]))
+    maps = _MAX_MAP_PX**4 * len(configs["EinsumDense"])
+    return channels * (sum(kernels) + maps + 4 * len(configs["BatchNormalization"]))
+
+
+def _numbers(value):
+    """All numbers in a part of a config."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, int | float) else []
 
 
 def _name(module, class_name):

@@ -14,6 +14,7 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.networks import frames
 from glcic_tf.networks.batch_norm import as_keras_own
 from glcic_tf.networks.model_config import RefusedModel
 from glcic_tf.networks.model_zip import NOTES, check, opened, user_error
@@ -21,7 +22,7 @@ from glcic_tf.networks.model_zip import read_metadata as read_metadata  # whoeve
 
 # What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
 # load a file that names these fields.
-_NEWER_FIELDS = {"input_axes": None, "output_axes": None}
+_NEWER_FIELDS = {"input_axes": None, "output_axes": None, "quantization_config": None}
 _NEWER_FIELDS |= {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
 
 
@@ -58,7 +59,7 @@ def load(path):
 
     Returns:
         Model with inputs `image` [batch, height, width, 3] and `mask` [batch, height, width, 1], output
-        [batch, height, width, 3]; see `completion.completion_network`.
+        [batch, height, width, 3]; see `completion.completion_network`, and `frames` for those of one size.
 
     Raises:
         UserError: the file is missing, not a `.keras` file, too large or broken, or holds a layer that is not on the
@@ -72,8 +73,7 @@ def load(path):
             raise RefusedModel(f"Keras cannot load it ({first_line(error)})") from error
         inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
         outputs = [tuple(tensor.shape) for tensor in model.outputs]
-        expected = {"image": (None, None, None, 3), "mask": (None, None, None, 1)}
-        if inputs != expected or not isinstance(model.input, dict) or outputs != [(None, None, None, 3)]:
+        if not frames.is_known(inputs) or not isinstance(model.input, dict) or outputs != [inputs["image"]]:
             raise RefusedModel(f"its network turns {_spell(inputs)} into {_spell(dict(enumerate(outputs)))}")
         _check_finite(model)
     except RefusedModel as refused:

@@ -15,13 +15,13 @@ from collections import Counter
 import numpy as np
 
 from glcic_tf.common.errors import first_line
-from glcic_tf.networks import model_zip
+from glcic_tf.networks import frames, model_zip
 from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel
 
 HIDDEN = r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])"  # names of layers up to conv16, which may compute in bfloat16
-_INPUTS = {"image": [None, None, None, 3], "mask": [None, None, None, 1]}
 # Layers with weights: what Keras calls their groups in a file, before the number that it gives all but the first.
 _GROUPS = {"Conv2D": "conv2d", "Conv2DTranspose": "conv2d_transpose", "BatchNormalization": "batch_normalization"}
+_GROUPS["EinsumDense"] = "einsum_dense"
 
 
 class Layer(typing.NamedTuple):
@@ -72,6 +72,11 @@ class Network:
             layers[name] = Layer(name, kind, layer["config"], weights.get(name, []), layer["inbound_nodes"])
         return cls(layers, config["output_layers"])
 
+    @property
+    def frame(self):
+        """The frames.Frame of what it completes; None: photos of any size."""
+        return frames.of_image(self.layers["image"].options["batch_shape"])
+
     def evaluate(self, inputs, apply):
         """Go through the network, each layer after those that it reads.
 
@@ -114,9 +119,9 @@ def read(path):
         config = model_zip.check(path)["config"]
         try:
             inputs = [layer for layer in config["layers"] if layer["class_name"] == "InputLayer"]
-            inputs = {layer["name"]: list(layer["config"]["batch_shape"]) for layer in inputs}
-            if inputs != _INPUTS or len(tensors(config["output_layers"])) != 1:
-                raise RefusedModel(f"its network does not turn {_INPUTS} into one image")
+            inputs = {layer["name"]: tuple(layer["config"]["batch_shape"]) for layer in inputs}
+            if not frames.is_known(inputs) or len(tensors(config["output_layers"])) != 1:
+                raise RefusedModel(f"its network does not turn {frames.inputs(None)} into one image")
             return Network.from_config(config, _read_weights(path, config["layers"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RefusedModel(f"its config.json is malformed ({first_line(error)})") from error
@@ -178,6 +183,8 @@ def _shapes(kind, options):
     """Shapes of a layer's weights, None for what the layer before decides."""
     if kind == "BatchNormalization":
         return [(None,)] * (2 + bool(options["scale"]) + bool(options["center"]))
+    if kind == "EinsumDense":
+        return [(None, None, *options["output_shape"])]
     filters = options["filters"]
     ends = (filters, None) if kind == "Conv2DTranspose" else (None, filters)
     return [(*options["kernel_size"], *ends)] + [(filters,)] * bool(options["use_bias"])

@@ -13,8 +13,9 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.convert import model_names
 from glcic_tf.data import sources
-from glcic_tf.networks import completion, discriminator_file, model_file
+from glcic_tf.networks import discriminator_file, model_file
 from glcic_tf.training import cluster, health, phase_choice, run_checks, train_state
+from glcic_tf.training.network_kinds import KINDS
 from glcic_tf.training.saver import Saver
 from glcic_tf.training.stages import to_dict
 
@@ -86,7 +87,7 @@ class Run:
         Args:
             mean_pixel: RGB in [0, 1].
             photos, fingerprint: how many photos there are, and what `sources.fingerprint` says of them.
-            network: dict of `completion.completion_arguments`, where C is like that of a model file; else None.
+            network: dict of what C is built with, where it is like that of a model file; else None.
         """
         self._write_json("config.json", self.resolved)
         self._write_json("mean_pixel.json", list(mean_pixel))
@@ -132,11 +133,12 @@ class Run:
         if source is None:
             return None
         try:
-            network = completion.completion_arguments(source)
+            network = KINDS[self.config.network].completion_arguments(source)
         except (AttributeError, ValueError) as error:
             raise UserError(
                 f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "
-                f"ours ({first_line(error)}); give a file that `glcic train` or `glcic convert` wrote."
+                f"config.network={self.config.network} ({first_line(error)}); give a file that `glcic train` or "
+                "`glcic convert` wrote."
             ) from error
         if network["width"] != self.config.width:
             _logger.info("config.width=%g: the network of the model file has %g", self.config.width, network["width"])

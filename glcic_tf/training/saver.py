@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from glcic_tf.export import savedmodel
-from glcic_tf.networks import model_file
+from glcic_tf.networks import frames, model_file
 from glcic_tf.training import health
 from glcic_tf.training.checkpoints import Checkpoints
 from glcic_tf.training.settings import BEST_FIGURES
@@ -76,13 +76,16 @@ class Saver:
         checkpoints.save(state, {**position, "completion_stage": state.completion_stage, **self.meta, **best})
 
     def save_model(self, state, stage, last):
-        """Save C for users: a model file named after the phase, after the `last` stage a SavedModel too."""
+        """Save C for users: a model file named after the phase, after the `last` stage a SavedModel too.
+
+        A SavedModel takes photos of any size; a network that does not has none.
+        """
         if not self._writes:
             return
         path, notes = self.workdir / f"{stage.phase}.keras", _notes(state, stage)
         model_file.save(state.result, path, notes)
         _logger.info("wrote %s", path)
-        if last:
+        if last and frames.of_model(state.result) is None:
             path = self.workdir / "savedmodel"
             savedmodel.savedmodel(state.result, path, overwrite=True, metadata=notes)
             _logger.info("wrote %s", path)

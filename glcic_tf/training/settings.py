@@ -2,6 +2,7 @@
 
 import dataclasses
 
+NETWORKS = ("glcic", "context_encoder")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")

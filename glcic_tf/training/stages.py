@@ -4,6 +4,7 @@ import dataclasses
 
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.data.random_holes import HOLE_KINDS, HoleSpec
+from glcic_tf.training import network_checks
 from glcic_tf.training.settings import (
     ADVERSARIAL_FORMS,
     BEST_FIGURES,
@@ -108,7 +109,7 @@ def _resolve(config):
         _check_stage(stage)
         stages.append(stage)
         step, example = stage.end, example + stage.steps * stage.batch_size
-    _check_order(stages, base["init_from"])
+    network_checks.check(base, stages)
     _check_run(base)
     check_replicas(stages, 1, base["accumulate_steps"])
     return stages
@@ -141,6 +142,7 @@ def contradictions(then, now, step):
     moved = [("stages", *stages)] if stages[0] != stages[1] and set(stages[0]) == set(stages[1]) else []
     if stages[1][: len(stages[0])] == stages[0]:
         now = now | {"stages": {name: now["stages"][name] for name in stages[0]}}
+    then = {"network": "glcic"} | then  # runs from before there was another
     then, now = _flatten(then), _flatten(now)
     order = [f for f in then if f.startswith("stages.") and f.endswith(".phase")]
     end, running = 0, set()
@@ -217,7 +219,7 @@ def _check_stage(s):
         at_least(field, getattr(s, field), 0)
     at_least("hole.count_min", hole.count_min, 1)
     ordered("hole.count_min", hole.count_min, "hole.count_max", hole.count_max)
-    if hole.kind in ("rectangle", "mixed"):
+    if hole.kind in ("rectangle", "centre", "mixed"):
         at_least("hole.min_px", hole.min_px, 1)
         ordered("hole.min_px", hole.min_px, "hole.max_px", hole.max_px)
         if hole.max_px > s.patch_size:
@@ -244,27 +246,6 @@ def _check_stage(s):
         at_least(f"{field}.clip_norm", spec.clip_norm, 0)
         if not 0 <= spec.final_fraction <= 1:
             fail(f"{field}.final_fraction is {spec.final_fraction}; expected a share between 0 and 1.")
-
-
-def _check_order(stages, init_from):
-    """Completion comes first; joint needs a discriminator that had its own phase at the same sizes."""
-    trained = None
-    if stages[0].phase != "completion" and not init_from:
-        raise UserError(
-            f"config: stage {stages[0].name}: the {stages[0].phase} phase needs a trained completion network; put a "
-            "completion stage before it, or name a model file in init_from."
-        )
-    for before, stage in zip([None, *stages], stages, strict=False):
-        sizes = (stage.image_size, stage.patch_size)
-        if stage.phase == "completion" and before and before.phase != "completion":
-            raise UserError(f"config: stage {stage.name}: a completion stage comes after a {before.phase} stage.")
-        if stage.phase == "discriminator":
-            trained = sizes
-        if stage.phase == "joint" and trained != sizes:
-            raise UserError(
-                f"config: stage {stage.name}: no discriminator stage before it has its image_size {sizes[0]} and "
-                f"patch_size {sizes[1]}; D is built anew when its input size changes, and needs one."
-            )
 
 
 def _check_run(base):

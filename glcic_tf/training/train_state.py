@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 
-from glcic_tf.common.errors import UserError
-from glcic_tf.networks import completion, discriminator, initial_weights, model_file, phases
+from glcic_tf.networks import initial_weights, model_file, phases
+from glcic_tf.training.network_kinds import KINDS
 from glcic_tf.training.optimizers import carry_over, inner, loss_scale_variables, make_optimizer
 
 
@@ -29,11 +29,12 @@ class TrainState:
             config: ConfigDict.
             mean_pixel: as in `completion.completion_network`.
             strategy: tf.distribute.Strategy.
-            arguments: those of `completion.completion_network`, read off a model file that C is to be like; None:
-                the config's.
+            arguments: those of `completion.completion_network` (or of another kind's, see `network_kinds`), read off a
+                model file that C is to be like; None: the config's.
             first_discriminator: network that D starts from, see `discriminator_file.load`; None: random weights.
         """
         self.config, self.strategy, self._first_discriminator = config, strategy, first_discriminator
+        self._kind = KINDS[config.network]
         arguments = {"width": config.width} | (arguments or {})
         self.discriminator = self.discriminator_optimizer = self.discriminator_sizes = None
         self.completion_optimizer = self.completion_stage = None
@@ -43,7 +44,7 @@ class TrainState:
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
     def _build_completion(self, mean_pixel, arguments):
-        network = completion.completion_network(
+        network = self._kind.build_completion(
             mean_pixel=mean_pixel, synchronized=True, dtype=self.config.precision, **arguments
         )
         _draw_weights(network, self.config.seed)
@@ -102,29 +103,7 @@ class TrainState:
 
     def _build_discriminator(self, stage):
         d, source = self.config.discriminator, self._first_discriminator
-        arguments = {
-            "image_size": stage.image_size,
-            "patch_size": stage.patch_size,
-            "width": d.width,
-            "use_global": d.use_global,
-            "use_local": d.use_local,
-            "global_convolutions": d.global_convolutions or None,
-            "local_convolutions": d.local_convolutions or None,
-        }
-        if source is not None:
-            given = discriminator.discriminator_arguments(source)
-            sizes = {"image_size": stage.image_size, "patch_size": stage.patch_size}
-            if {name: given[name] for name in sizes} != sizes:
-                raise UserError(
-                    f"config.discriminator.init_from={d.init_from}: is for {given['image_size']} px and patches of "
-                    f"{given['patch_size']} px; stage {stage.name} has {stage.image_size} and {stage.patch_size}."
-                )
-            arguments = given
-        network = discriminator.context_discriminator(
-            **arguments,
-            synchronized=True,
-            dtype=self.config.precision,
-        )
+        network = self._kind.build_discriminator(d, stage, source, synchronized=True, dtype=self.config.precision)
         _draw_weights(network, discriminator_seed(self.config.seed, stage))
         if source is not None:
             model_file.copy_weights(source, network, f"config.discriminator.init_from={d.init_from}")

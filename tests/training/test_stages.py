@@ -144,7 +144,10 @@ def test_sizes_keep_the_papers_proportions():
         (dict(hole__min_px=0), "hole.min_px is 0; expected at least 1"),
         (dict(hole__count_min=2), "hole.count_min 2 is larger than hole.count_max 1"),
         (dict(hole__count_min=0), "hole.count_min is 0; expected at least 1"),
-        (dict(hole__kind="circle"), "hole.kind is 'circle'; expected one of rectangle, blob, stroke, thin, free_form"),
+        (
+            dict(hole__kind="circle"),
+            "hole.kind is 'circle'; expected one of rectangle, centre, blob, stroke, thin, free_form",
+        ),
         (dict(hole__kind="mixed", hole__max_px=130), "hole.max_px 130 is larger than patch_size 128"),
         (dict(hole__kind="mixed", hole__brush_min_px=0), "hole.brush_min_px is 0; expected at least 1"),
         (dict(hole__kind="blob", hole__area_min=0.5), "hole.area_min 0.5 is larger than hole.area_max 0.3"),

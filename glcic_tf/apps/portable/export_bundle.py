@@ -49,6 +49,8 @@ def export(
     """
     if config.discriminator.init_from:
         raise UserError("config.discriminator.init_from: works with `glcic train` only; leave it empty.")
+    if config.network != "glcic":
+        raise UserError(f"config.network={config.network}: works with `glcic train` only; a bundle holds glcic.")
     stages = resolve(config)
     run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     todo = run.stages_to_do(phase)
