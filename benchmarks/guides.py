@@ -3,7 +3,7 @@
 python -m benchmarks.guides --images photos/ [--model run/joint.keras] [--limit=48]
 
 `nothing`: the completion weighs nothing in the energy, so borders and seams alone decide; `telea`: Telea's filling is
-the guide; `network`: the completion; `what_stood_there`: what really stood in the hole, which is the most that a guide can do.
+the guide; `network`: the completion; `what_stood_there`: the original, which is the most that a guide can do.
 """
 
 from pathlib import Path
@@ -53,12 +53,13 @@ def _methods(completer, original):
     def network(image, hole):
         return texture.synthesise(image, completer(image, hole, postprocess="none"), hole)[0]
 
-    return {
-        "nothing": nothing,
-        "telea": lambda image, hole: texture.synthesise(image, baselines.telea(image, hole), hole)[0],
-        "network": network,
-        "what_stood_there": lambda image, hole: texture.synthesise(image, np.where(hole[..., None], original, image), hole)[0],
-    }
+    def telea(image, hole):
+        return texture.synthesise(image, baselines.telea(image, hole), hole)[0]
+
+    def what_stood_there(image, hole):
+        return texture.synthesise(image, np.where(hole[..., None], original, image), hole)[0]
+
+    return dict(zip(_GUIDES, (nothing, telea, network, what_stood_there), strict=True))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import html
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import griffe
@@ -67,7 +69,13 @@ def page():
         parts += [f"## {title}", *(griffe2md.render_object_docs(package[name], _STYLE).strip() for name in names)]
     text = re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", "\n\n".join(parts))  # links to what has no page
     text = re.sub(r"<code>(.*?)</code>", lambda match: f"`{html.unescape(match[1])}`", text)
-    return text.replace("-  – ", "- ") + "\n"
+    return _formatted(text.replace("-  – ", "- ") + "\n")
+
+
+def _formatted(text):
+    """What `make format` would make of it."""
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PAGE), "-"]
+    return subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":
