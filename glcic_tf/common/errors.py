@@ -22,3 +22,12 @@ def first_line(error):
     """Return what an exception of a library says, cut to one line of at most 200 characters."""
     said = _NODE.sub("", str(error)).strip().splitlines()
     return (said or [type(error).__name__])[0][:200]
+
+
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"(\w://[^\s?]*)\?[^\s'\")\]]*")
+
+
+def without_secrets(text):
+    """Return a text, such as a message, with its URLs without users, passwords and queries, which may be signatures."""
+    return _QUERY.sub(r"\1", _LOGIN.sub("", str(text)))

@@ -1,24 +1,54 @@
-"""Files that training reads, on this machine or behind a URL such as gs://bucket/photos.
+"""Files that commands read and write, on this machine or behind a URL such as s3://bucket/photos.
 
-TensorFlow's file systems (tf.io.gfile) read URLs. It is imported when the first URL is met: local paths do without it.
+URLs that TensorFlow's file systems know stay with these; others go through fsspec, without TensorFlow. Either is
+imported when the first such URL is met: local paths do without.
 """
 
 import contextlib
-import os
+import tempfile
+import time
 from pathlib import Path
 
-from glcic_tf.common import files as local_files
-from glcic_tf.common.errors import UserError, first_line
+from glcic_tf.common import cli, file_systems, web_folders
+from glcic_tf.common.errors import UsageError, UserError, first_line, without_secrets
+from glcic_tf.common.remote_path import WEB, RemotePath
+
+_MAX_FILE_BYTES = 2**30  # of one photo or mask behind a URL
+_TENSORFLOW = ("file", "gs", "ram")
+_TRIES, _WAIT_SECONDS = 3, 1  # of a copy: one refusal must not cost a photo
+
+
+class UnreachableError(UserError):
+    """Storage did not answer as it should, which says nothing of the file: it may do next time."""
 
 
 def is_remote(path):
-    """Whether a path is a URL, which only TensorFlow can read."""
-    return "://" in str(path)
+    """Whether a path is a URL."""
+    return isinstance(path, RemotePath) or "://" in str(path)
+
+
+def as_path(path):
+    """Path or URL as an object: a pathlib.Path, or a RemotePath where it is a URL."""
+    return RemotePath(path) if is_remote(path) else Path(path)
+
+
+def check_local(flag, path):
+    """Raise UsageError where a flag that takes a path of this machine alone is given a URL."""
+    if is_remote(path):
+        raise UsageError(f"{flag}={without_secrets(path)}: is a URL; expected a path of this machine.")
 
 
 def join(folder, name):
-    """Path or URL of the file `name` in `folder`: a str for URLs, else a pathlib.Path."""
-    return f"{str(folder).rstrip('/')}/{name}" if is_remote(folder) else Path(folder, name)
+    """Path or URL of the file `name` in `folder`: a RemotePath for URLs, else a pathlib.Path."""
+    return as_path(folder) / name
+
+
+def is_inside(path, folder):
+    """Whether a path lies in a folder, or is it; links are followed."""
+    path, folder = as_path(path), as_path(folder)
+    if is_remote(path) or is_remote(folder):
+        return isinstance(path, RemotePath) and path.is_relative_to(folder)
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def is_folder(path):
@@ -27,10 +57,8 @@ def is_folder(path):
     Raises:
         UserError: a URL cannot be asked.
     """
-    if not is_remote(path):
-        return Path(path).is_dir()
-    with _as_user_errors(path) as gfile:
-        return gfile.isdir(str(path))
+    with _file_system(path) as (system, path):
+        return system.is_folder(path)
 
 
 def exists(path):
@@ -39,10 +67,22 @@ def exists(path):
     Raises:
         UserError: a URL cannot be asked.
     """
-    if not is_remote(path):
-        return Path(path).exists()
-    with _as_user_errors(path) as gfile:
-        return gfile.exists(str(path))
+    with _file_system(path) as (system, path):
+        return system.exists(path)
+
+
+def existing(paths, folder):
+    """Return which of the paths there are, as a set; a folder behind a URL is listed once for those in it.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    if not is_remote(folder) or len(paths) == 1:
+        return {path for path in paths if exists(path)}
+    if not exists(folder):
+        return set()
+    there = {folder / (relative + name) for relative, _, names in walk(folder) for name in names}
+    return there.intersection(paths)
 
 
 def size(path):
@@ -51,91 +91,162 @@ def size(path):
     Raises:
         UserError: it is missing or cannot be read.
     """
-    with _as_user_errors(path) as gfile:
-        return gfile.stat(str(path)).length if gfile else os.stat(path).st_size
+    with _file_system(path) as (system, path):
+        return system.size(path)
 
 
-def read(path, start=0, length=None):
-    """Read `length` bytes of a file from byte `start` on, or to its end; fewer come where it ends before.
+def read(path, start, length):
+    """Read `length` bytes of a file from byte `start` on; fewer come where it ends before.
 
     Raises:
         UserError: it is missing or cannot be read.
     """
-    with _as_user_errors(path) as gfile:
-        if gfile is None:
-            with local_files.open_regular(path) as file:
-                file.seek(start)
-                return file.read(-1 if length is None else length)
-        with gfile.GFile(str(path), "rb") as file:
-            file.seek(start)
-            return file.read(-1 if length is None else length)
-
-
-def copy(path, target):
-    """Copy a file to the local file `target`, which is replaced.
-
-    Raises:
-        UserError: it is missing or cannot be read, or `target` cannot be written.
-    """
-    with _as_user_errors(path) as gfile:
-        if gfile:
-            gfile.copy(str(path), str(target), overwrite=True)
-        else:
-            Path(target).write_bytes(Path(path).read_bytes())
+    with _file_system(path) as (system, path):
+        return system.read(path, start, length)
 
 
 def files(folder):
-    """List the files and folders in a folder: {name: bytes}, where a URL's lengths are None (each would be a request).
+    """List the files and folders in a folder: {name: bytes}, where bytes may be None (each would be a request).
 
     Raises:
         UserError: it is missing or cannot be listed.
     """
-    with _as_user_errors(folder) as gfile:
-        if gfile:
-            return {name.rstrip("/"): None for name in gfile.listdir(str(folder))}
-        return {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+    with _file_system(folder) as (system, folder):
+        return system.names(folder)
 
 
 def walk(folder):
     """Walk down a folder, without names that start with a dot; links to folders are not followed.
 
     Yields:
-        (relative, names): a folder's path from `folder` on, "" or "a/b/", and the names of the files in it.
+        (relative, folders, names): a folder's path from `folder` on, "" or "a/b/", and the names of the folders and of
+        the files in it; folders that the caller takes out of the list are not walked into.
 
     Raises:
-        UserError: a folder is missing or cannot be listed.
+        UserError: a folder is missing or cannot be listed, or holds more than can be walked through.
     """
-    with _as_user_errors(folder) as gfile:
-        root = str(folder).rstrip("/")
-        for parent, folders, names in gfile.walk(root, onerror=_raise) if gfile else os.walk(root, onerror=_raise):
+    with _file_system(folder) as (system, folder):
+        for relative, folders, names in system.walk(folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            relative = str(parent)[len(root) :].strip("/")
-            yield relative + "/" if relative else "", [name for name in names if not name.startswith(".")]
-
-
-def _raise(error):
-    raise error
+            yield relative + "/" if relative else "", folders, [name for name in names if not name.startswith(".")]
 
 
 @contextlib.contextmanager
-def _as_user_errors(path):
-    """Yield tf.io.gfile for a URL and None for a local path; whatever fails is raised as a UserError."""
+def local(path, max_bytes=_MAX_FILE_BYTES):
+    """Yield a pathlib.Path to read a file from: its own, or that of a copy of what a URL gives.
+
+    The copy is deleted afterwards. In a UserError that is raised meanwhile the URL stands in place of its name.
+
+    Raises:
+        UserError: the file behind a URL is missing, cannot be read or is longer than `max_bytes`.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with _named_as(path, "read") as staged:
+        for left in reversed(range(_TRIES)):
+            try:
+                with _file_system(path) as (system, url):
+                    system.copy(url, staged, max_bytes)
+                break
+            except UnreachableError as error:
+                if not left or isinstance(error.__cause__, (FileNotFoundError, PermissionError)):
+                    raise
+                time.sleep(_WAIT_SECONDS)
+        yield staged
+
+
+@contextlib.contextmanager
+def local_output(path, overwrite):
+    """Yield a pathlib.Path to write a file to: its own, or one whose contents go to a URL if all went well.
+
+    Raises:
+        UserError: the URL cannot be written, or holds something already and `overwrite` is not set.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    if not overwrite and exists(path):
+        raise UserError(f"{as_path(path)}: exists already; set overwrite to replace it.")
+    with _named_as(path, "written") as staged:
+        yield staged
+        upload(staged, path)
+
+
+def upload(source, path):
+    """Copy a file of this machine to a URL.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with _file_system(path, "written") as (system, path):
+        system.check_writable(path)
+        system.write(source, path)
+
+
+def check_writable(path):
+    """Raise UserError where a URL is of a kind that is never written to; whether it may be shows later."""
+    if is_remote(path):
+        with _file_system(path, "written") as (system, path):
+            system.check_writable(path)
+
+
+@contextlib.contextmanager
+def _named_as(path, use):
+    """Yield a temporary path; where a UserError names it, the URL takes its place."""
+    path = as_path(path)
+    suffix = path.suffix if use == "written" else ""  # that of an output names its format
+    with tempfile.TemporaryDirectory(prefix="glcic-") as folder:
+        staged = Path(folder, f"file{suffix}")
+        try:
+            yield staged
+        except UserError as error:
+            error.args = (str(error).replace(str(staged), str(path)),)
+            raise
+
+
+@contextlib.contextmanager
+def _file_system(path, use="read"):
+    """Yield what reads a path, and the path for it; whatever fails is raised as a UserError."""
     if not is_remote(path):
         try:
-            yield None
+            yield file_systems.Local(), path
         except OSError as error:
             raise UserError(
-                f"{error.filename or path}: cannot be read ({error.strerror or error}); see that it is there and that "
+                f"{error.filename or path}: cannot be {use} ({error.strerror or error}); see that it is there and that "
                 "its permissions allow it."
             ) from error
         return
+    path = as_path(path)
+    system = _of(path)
     try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise UserError(f"{path}: reading a URL needs TensorFlow; install it, or copy the files here.") from error
-    try:
-        yield tf.io.gfile
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({first_line(error)}); see that the URL is right and that you may read it."
+        yield system, path
+    except UserError:
+        raise
+    except Exception as error:  # each driver raises errors of its own
+        reason = without_secrets(error).replace(path.url, str(path))
+        reason = "there is nothing" if isinstance(error, FileNotFoundError) else first_line(reason or repr(error))
+        raise UnreachableError(
+            f"{path}: cannot be {use} ({reason}); see that the URL is right and that you may "
+            f"{'read' if use == 'read' else 'write'} it."
         ) from error
+
+
+def _of(path):
+    """Choose what reads a URL; what is not installed is named."""
+    if path.scheme in _TENSORFLOW:
+        try:
+            return file_systems.TensorFlow()
+        except ImportError as error:
+            raise UserError(f"{path}: reading a URL needs TensorFlow; install it, or copy the files here.") from error
+    try:
+        return web_folders.Web() if path.scheme in WEB else file_systems.Fsspec(path)
+    except ImportError as error:
+        if getattr(error, "name", None) in ("fsspec", "aiohttp"):
+            raise UserError(
+                f"{path}: the package {error.name} is not installed; run: {cli.install_line('storage')}"
+            ) from error
+        raise UserError(f"{path}: a driver for {path.scheme}:// is not installed ({first_line(error)}).") from error
+    except ValueError as error:
+        known = "gs://, s3://, https:// and what else fsspec has drivers for"
+        raise UserError(f"{path}: {path.scheme}:// is not known; expected {known}.") from error

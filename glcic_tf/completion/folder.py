@@ -1,10 +1,10 @@
 """Complete a photo or a folder of photos: pairs them with masks and outputs, and goes on where one fails."""
 
-import os
+import contextlib
 import time
 from pathlib import Path
 
-from glcic_tf.common import cli, files
+from glcic_tf.common import cli, files, storage
 from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.completion import mask_pairs
 from glcic_tf.completion.run_report import RunReport
@@ -35,7 +35,7 @@ def infer(
     """Complete one photo or a folder of photos, and say what was done.
 
     Args:
-        image: photo, or folder of photos at any depth.
+        image: photo, or folder of photos at any depth; path or URL, as are the next two.
         mask: mask of the photo, white = hole; with a folder of photos also a folder of masks; or "alpha": the hole is
             where a photo is transparent.
         output: image file to write (or a folder that exists); with a folder of photos the folder to write to. Folders
@@ -58,14 +58,16 @@ def infer(
     start = time.perf_counter()
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip_existing: name one of them.")
-    image, output = Path(image), Path(output)
-    mask = mask if mask == ALPHA else Path(mask)
+    image, output = storage.as_path(image), storage.as_path(output)
+    mask = mask if mask == ALPHA else storage.as_path(mask)
+    storage.check_writable(output)
     for flag, path in (("--image", image), ("--mask", mask)):
-        if path != ALPHA and not path.exists():
+        if path != ALPHA and not storage.exists(path):
             raise UserError(f"{flag}={path}: there is no such file or folder; check the name.")
-    folder = image.is_dir()
+    folder = storage.is_folder(image)
     jobs = _folder_jobs(image, mask, output) if folder else [_single_job(image, mask, output)]
-    existing = [] if overwrite else [job for job in jobs if job[2].exists()]
+    there = set() if overwrite else storage.existing([output for *_, output in jobs], output)
+    existing = [job for job in jobs if job[2] in there]
     if len(existing) == len(jobs) and not skip_existing:
         raise UserError(
             f"{jobs[0][2]}: exists already; add --overwrite to replace it, --skip_existing to leave it, or choose "
@@ -85,7 +87,7 @@ def infer(
 
     if jobs:
         model_names.path_of(model, "--model")  # downloaded if need be
-    if folder:
+    if folder and not storage.is_remote(output):
         files.make_folder(output)  # before hours of work, not after
     given = ((model, dtype, engine), overwrite, options)
     if folder and cluster is not None:
@@ -109,7 +111,7 @@ class _Completing:
             from glcic_tf.completion.completer import Completer
 
             self._completer = Completer.load(*loaded)
-        self._options = {"overwrite": overwrite, **options}
+        self._overwrite, self._options = overwrite, options
 
     def __call__(self, job):
         """Complete a photo; return what is to be told of it, as a dict of JSON values."""
@@ -119,7 +121,11 @@ class _Completing:
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
         start = time.perf_counter()
-        done = self._completer.complete_file(photo, mask, path, **self._options)
+        with contextlib.ExitStack() as staged:
+            here = staged.enter_context(storage.local_output(path, self._overwrite))
+            photo = staged.enter_context(storage.local(photo))
+            mask = mask if mask == ALPHA else staged.enter_context(storage.local(mask))
+            done = self._completer.complete_file(photo, mask, here, overwrite=self._overwrite, **self._options)
         return {
             "width_px": done.image.shape[1],
             "height_px": done.image.shape[0],
@@ -158,38 +164,38 @@ def _done_by(cluster, given, jobs, report):
 
 def _summary(output, done, seconds):
     """What was done with one photo, in a line."""
-    size = f"{done['width_px']} x {done['height_px']} px, {os.path.getsize(output) / 1e6:.1f} MB"
+    size = f"{done['width_px']} x {done['height_px']} px, {storage.size(output) / 1e6:.1f} MB"
     scale = f" at {done['scale']:.2f} of the resolution" if done["scale"] != 1 else ""
     postprocess = " and ".join(done["postprocess"]) or "no post-process"
     return f"{output}: {size}; hole {done['hole_px']} px thick{scale}, {postprocess}; {seconds:.1f} s"
 
 
 def _single_job(image, mask, output):
-    if mask != ALPHA and mask.is_dir():
+    if mask != ALPHA and storage.is_folder(mask):
         raise UserError(f"--mask={mask}: is a folder, but --image={image} is a file; name the mask of this photo.")
-    output = _output_paths([Path(image.name)], output)[0] if output.is_dir() else output
+    output = _output_paths([Path(image.name)], output)[0] if storage.is_folder(output) else output
     images.check_writable_suffix(output)
     return image, mask, output
 
 
 def _folder_jobs(folder, mask, output):
     """Pair the images in a folder with masks: list of (photo, mask, None or UNREAD, output)."""
-    if output.exists() and not output.is_dir():
+    if storage.exists(output) and not storage.is_folder(output):
         raise UserError(f"--output={output}: is a file, but --image={folder} is a folder; name a folder.")
     # Outputs and masks of this or an earlier call may lie inside the folder of photos.
-    root = folder.resolve()
-    others = [Path(path).resolve() for path in (mask, output) if path != ALPHA]
-    others = [path for path in others if path != root and path.is_relative_to(root)]
+    others = [path for path in (mask, output) if path != ALPHA and storage.is_inside(path, folder)]
+    others = [path for path in others if not storage.is_inside(folder, path)]
     found = photo_folders.look_through(folder)
     for thumbnails in found.thumbnail_folders:
         cli.say(f"{thumbnails}: holds thumbnails that a system made; left out.")
     photos, unread = (
-        [path for path in paths if not any(path.resolve().is_relative_to(o) for o in others)]
+        [path for path in paths if not any(storage.is_inside(path, other) for other in others)]
         for paths in (found.photos, found.others)
     )
-    one_for_all = mask == ALPHA or not mask.is_dir()
-    if not one_for_all and mask.resolve() == root:  # photos and masks side by side
-        masks = [path for path in photos if mask_pairs.is_named_as_mask(path)]
+    one_for_all = mask == ALPHA or not storage.is_folder(mask)
+    side_by_side = not one_for_all and storage.is_inside(folder, mask) and storage.is_inside(mask, folder)
+    if side_by_side:
+        masks = [path for path in photos if mask_pairs.is_named_as_mask(path.name)]
         photos = [path for path in photos if path not in set(masks)]
     elif not one_for_all:
         masks = photo_folders.find_photos(mask)

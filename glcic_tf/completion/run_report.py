@@ -4,7 +4,7 @@ import json
 import threading
 from pathlib import Path
 
-from glcic_tf.common import files
+from glcic_tf.common import files, storage
 from glcic_tf.common.errors import UserError
 
 
@@ -19,6 +19,8 @@ class RunReport:
     """
 
     def __init__(self, path):
+        if path:
+            storage.check_local("--report", path)
         self._path, self._writing = path and Path(path), threading.Lock()
         if self._path:
             files.make_folder(self._path.parent)
@@ -34,7 +36,12 @@ class RunReport:
         """
         if self._path:
             photo, _, output = job
-            line = {"file": files.printable(photo), "output": files.printable(output), "status": status, **fields}
+            line = {
+                "file": files.printable(str(photo)),
+                "output": files.printable(str(output)),
+                "status": status,
+                **fields,
+            }
             self._append(json.dumps(line) + "\n")
 
     def _append(self, text):

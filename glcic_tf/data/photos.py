@@ -4,15 +4,11 @@
 """
 
 import dataclasses
-import os
-import tempfile
 import typing
 
 from glcic_tf.common import storage
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import without_secrets
 from glcic_tf.imaging import images
-
-_MAX_FILE_BYTES = 2**30  # of a photo behind a URL
 
 
 class Photo(typing.Protocol):
@@ -47,17 +43,17 @@ class PhotoFile:
     place: str
 
     def __str__(self):
-        return self.place
+        return without_secrets(self.place)
 
     @property
     def name(self):
         """File name, without folders."""
-        return self.place.rpartition("/")[2]
+        return storage.as_path(self.place).name
 
     @property
     def parent(self):
         """Path or URL of its folder."""
-        return self.place.rpartition("/")[0] or "."
+        return str(storage.as_path(self.place).parent)
 
     @property
     def size(self):
@@ -66,15 +62,5 @@ class PhotoFile:
 
     def read(self, shorter_edge_px=None):
         """Read it as `Photo` says, the same from a URL as from a folder."""
-        if not storage.is_remote(self.place):
-            return images.read_photo(self.place, shorter_edge_px=shorter_edge_px)
-        length = storage.size(self.place)
-        if length > _MAX_FILE_BYTES:
-            raise UserError(f"{self.place}: has {length} bytes; expected a photo of at most {_MAX_FILE_BYTES}.")
-        with tempfile.TemporaryDirectory(prefix="photo-") as folder:
-            local = os.path.join(folder, "photo")
-            storage.copy(self.place, local)
-            try:
-                return images.read_photo(local, shorter_edge_px=shorter_edge_px)
-            except UserError as error:
-                raise UserError(str(error).replace(local, self.place, 1)) from error
+        with storage.local(self.place) as path:
+            return images.read_photo(path, shorter_edge_px=shorter_edge_px)

@@ -66,7 +66,7 @@ def find_photos(source):
     if is_shards(source):
         return Shards(source).photos()
     if storage.is_remote(source):
-        return [PhotoFile(storage.join(source, name)) for name in photo_names(source)]
+        return [PhotoFile(storage.join(source, name).url) for name in photo_names(source)]
     return [PhotoFile(str(path)) for path in photo_folders.find_photos(source)]
 
 
@@ -82,13 +82,10 @@ def photo_names(folder):
     if not storage.is_folder(folder):
         found = "something else" if storage.exists(folder) else "nothing"
         raise UserError(f"{folder}: expected a folder of photos, found {found}; name a folder that exists.")
-    names = [
-        relative + name
-        for relative, files in storage.walk(folder)
-        for name in files
-        if name.lower().endswith(image_formats.PHOTO_SUFFIXES)
-        and not set(photo_folders.THUMBNAIL_FOLDERS).intersection(relative.split("/"))
-    ]
+    names = []
+    for relative, folders, files in storage.walk(folder):
+        folders[:] = [name for name in folders if name not in photo_folders.THUMBNAIL_FOLDERS]
+        names += [relative + name for name in files if name.lower().endswith(image_formats.PHOTO_SUFFIXES)]
     if not names:
         raise UserError(
             f"{folder}: holds no photo; expected files that end in {', '.join(image_formats.PHOTO_SUFFIXES)}."

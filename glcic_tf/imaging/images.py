@@ -250,7 +250,7 @@ def write_image(path, image, jpeg_quality=JPEG_QUALITY, metadata=None):
 
 def check_writable_suffix(path):
     """Return the lower-case suffix of `path`, or raise a UserError if `write_image` does not know it."""
-    suffix = Path(path).suffix.lower()
+    suffix = Path(str(path)).suffix.lower()  # a URL too
     if suffix not in WRITTEN_SUFFIXES:
         found = repr(suffix) if suffix else "no suffix"
         raise UsageError(f"{path}: found {found}; expected an image name that ends in {', '.join(WRITTEN_SUFFIXES)}.")

@@ -1,9 +1,8 @@
 """Which image files a folder holds."""
 
-import os
 import typing
-from pathlib import Path
 
+from glcic_tf.common import storage
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging.image_formats import OTHER_SUFFIXES, PHOTO_SUFFIXES
 
@@ -14,7 +13,7 @@ class Found(typing.NamedTuple):
     """What a folder holds.
 
     Attributes:
-        photos: sorted list of pathlib.Path, all with a suffix in PHOTO_SUFFIXES (upper or lower case).
+        photos: sorted list of pathlib.Path (RemotePath behind a URL, here and below), all with a suffix in PHOTO_SUFFIXES (upper or lower case).
         others: sorted list of pathlib.Path: image files of other formats.
         thumbnail_folders: sorted list of pathlib.Path: folders in THUMBNAIL_FOLDERS, not looked into.
     """
@@ -28,7 +27,8 @@ def look_through(folder):
     """Look for images in a folder, at any depth, in the same order on every machine.
 
     Args:
-        folder: path; files and folders in it whose name starts with a dot are left out, links to folders not followed.
+        folder: path or URL; files and folders in it whose name starts with a dot are left out, links to folders not
+            followed.
 
     Returns:
         Found.
@@ -36,24 +36,21 @@ def look_through(folder):
     Raises:
         UserError: the folder is missing, is not a folder or cannot be listed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
+    folder = storage.as_path(folder)
+    if not storage.is_folder(folder):
+        found = "a file" if storage.exists(folder) else "nothing"
         raise UserError(f"{folder}: expected a folder of photos, found {found}; name a folder that exists.")
 
-    def refuse(error):
-        raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions.")
-
     found = Found([], [], [])
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        found.thumbnail_folders.extend(Path(parent, name) for name in folders if name in THUMBNAIL_FOLDERS)
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in THUMBNAIL_FOLDERS]
+    for relative, folders, names in storage.walk(folder):
+        parent = folder / relative
+        found.thumbnail_folders.extend(parent / name for name in folders if name in THUMBNAIL_FOLDERS)
+        folders[:] = [name for name in folders if name not in THUMBNAIL_FOLDERS]
         for name in names:
-            if not name.startswith("."):
-                if name.lower().endswith(PHOTO_SUFFIXES):
-                    found.photos.append(Path(parent, name))
-                elif name.lower().endswith(OTHER_SUFFIXES):
-                    found.others.append(Path(parent, name))
+            if name.lower().endswith(PHOTO_SUFFIXES):
+                found.photos.append(parent / name)
+            elif name.lower().endswith(OTHER_SUFFIXES):
+                found.others.append(parent / name)
     return Found(*map(sorted, found))
 
 
