@@ -164,7 +164,8 @@ def replacing_folder(output, overwrite, kind, mark, members):
     old = temporary.with_suffix(".old")
     try:
         if target.exists():
-            _check_replaceable(output, target, overwrite, kind, mark, members)
+            names = sorted(path.name for path in target.iterdir()) if target.is_dir() else None
+            check_replaceable(output, names, overwrite, kind, mark, members)
         make_folder(target.parent)
         temporary.mkdir()
         try:
@@ -181,10 +182,18 @@ def replacing_folder(output, overwrite, kind, mark, members):
         raise UserError(f"{output}: cannot be written ({error.strerror or error}); choose another place.") from error
 
 
-def _check_replaceable(output, target, overwrite, kind, mark, members):
-    if not target.is_dir():
+def check_replaceable(output, names, overwrite, kind, mark, members):
+    """Check that a folder that exists may be replaced, as `replacing_folder` says.
+
+    Args:
+        output, overwrite, kind, mark, members: as there.
+        names: list of what is in it; None: it is a file.
+
+    Raises:
+        UserError: it may not.
+    """
+    if names is None:
         raise UserError(f"{output}: is a file; expected the name of a folder to write; choose another.")
-    names = sorted(path.name for path in target.iterdir())
     if names and not overwrite:
         raise UserError(f"{output}: exists already; add --overwrite to replace it, or choose another --output.")
     if names and not {mark} <= set(names) <= set(members):

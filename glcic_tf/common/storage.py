@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from glcic_tf.common import cli, file_systems, web_folders
+from glcic_tf.common import files as local_files
 from glcic_tf.common.errors import UsageError, UserError, first_line, without_secrets
 from glcic_tf.common.remote_path import WEB, RemotePath
 
@@ -49,6 +50,11 @@ def is_inside(path, folder):
     if is_remote(path) or is_remote(folder):
         return isinstance(path, RemotePath) and path.is_relative_to(folder)
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def is_same(path, other):
+    """Whether two paths are those of one folder or file; links are followed."""
+    return is_inside(path, other) and is_inside(other, path)
 
 
 def is_folder(path):
@@ -132,13 +138,13 @@ def walk(folder):
 
 
 @contextlib.contextmanager
-def local(path, max_bytes=_MAX_FILE_BYTES):
+def local(path):
     """Yield a pathlib.Path to read a file from: its own, or that of a copy of what a URL gives.
 
     The copy is deleted afterwards. In a UserError that is raised meanwhile the URL stands in place of its name.
 
     Raises:
-        UserError: the file behind a URL is missing, cannot be read or is longer than `max_bytes`.
+        UserError: the file behind a URL is missing, cannot be read or is too long.
     """
     if not is_remote(path):
         yield Path(path)
@@ -147,7 +153,7 @@ def local(path, max_bytes=_MAX_FILE_BYTES):
         for left in reversed(range(_TRIES)):
             try:
                 with _file_system(path) as (system, url):
-                    system.copy(url, staged, max_bytes)
+                    system.copy(url, staged, _MAX_FILE_BYTES)
                 break
             except UnreachableError as error:
                 if not left or isinstance(error.__cause__, (FileNotFoundError, PermissionError)):
@@ -171,6 +177,30 @@ def local_output(path, overwrite):
     with _named_as(path, "written") as staged:
         yield staged
         upload(staged, path)
+
+
+@contextlib.contextmanager
+def replacing_folder(output, overwrite, kind, mark, members):
+    """`files.replacing_folder`, and for a URL likewise: its files are written when all went well, `mark` last.
+
+    A folder behind a URL cannot change at once: a write that fails may leave some files of the old one.
+
+    Raises:
+        UserError: as that does.
+    """
+    if not is_remote(output):
+        with local_files.replacing_folder(output, overwrite, kind, mark, members) as temporary:
+            yield temporary
+        return
+    output = as_path(output)
+    check_writable(output)
+    if exists(output):
+        names = sorted(files(output)) if is_folder(output) else None
+        local_files.check_replaceable(output, names, overwrite, kind, mark, members)
+    with tempfile.TemporaryDirectory(prefix="glcic-") as temporary:
+        yield Path(temporary)
+        for source in sorted(Path(temporary).iterdir(), key=lambda path: path.name == mark):
+            upload(source, output / source.name)
 
 
 def upload(source, path):

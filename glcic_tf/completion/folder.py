@@ -193,7 +193,7 @@ def _folder_jobs(folder, mask, output):
         for paths in (found.photos, found.others)
     )
     one_for_all = mask == ALPHA or not storage.is_folder(mask)
-    side_by_side = not one_for_all and storage.is_inside(folder, mask) and storage.is_inside(mask, folder)
+    side_by_side = not one_for_all and storage.is_same(folder, mask)
     if side_by_side:
         masks = [path for path in photos if mask_pairs.is_named_as_mask(path.name)]
         photos = [path for path in photos if path not in set(masks)]

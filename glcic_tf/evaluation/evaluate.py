@@ -6,14 +6,13 @@ import platform
 import time
 import typing
 from importlib import metadata
-from pathlib import Path
 
 import cv2
 import numpy as np
 from pebble import ProcessExpired
 from tqdm import tqdm
 
-from glcic_tf.common import cli, files
+from glcic_tf.common import cli, storage
 from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.common.process_pool import process_pool
 from glcic_tf.data import sources
@@ -48,7 +47,7 @@ def evaluate(
     """Measure every method on every photo and write a report.
 
     Args:
-        folder: photos, at any depth.
+        folder: photos, at any depth; path or URL, as is the next.
         output: folder of the report.
         protocol: a protocols.Protocol.
         models: `.keras` files and SavedModel folders; None is the package's weights.
@@ -74,7 +73,7 @@ def evaluate(
     photos = protocols.find_photos(folder, (protocol.masks, output))
     photos = photos if limit is None else sources.spread(photos, limit)
     jobs, notes = protocols.make_jobs(photos, protocol, folder)
-    with files.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
+    with storage.replacing_folder(output, overwrite, "a report", "metrics.json", report.MEMBERS) as temporary:
         networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
         kept = {job.name for job in sources.spread(jobs, _MAX_CANDIDATES)} if gallery else set()
         with cli.quiet_start():
@@ -114,7 +113,7 @@ def evaluate(
 
 def _check(folder, output, protocol, models, methods):
     check_methods(folder, output, models, methods)
-    if protocol.masks is not None and Path(protocol.masks).resolve() == Path(folder).resolve():
+    if protocol.masks is not None and storage.is_same(protocol.masks, folder):
         raise UsageError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glcic_tf.common import files
+from glcic_tf.common import files, storage
 from glcic_tf.common.errors import UsageError, UserError
+from glcic_tf.common.remote_path import RemotePath
 from glcic_tf.data.random_holes import HoleSpec, draw_hole
 from glcic_tf.evaluation.metrics import SSIM_WINDOW_PX
 from glcic_tf.imaging import holes, images, photo_folders
@@ -36,7 +37,7 @@ class Protocol:
             wires or writing, 3-8 px thick; `files`, masks from a folder.
         size: side of the square crop, px.
         hole_min_px, hole_max_px: bounds of the sides of `rectangle` and `centre`, both included; else not used.
-        masks: folder of masks for `files`, white = hole; else None.
+        masks: folder of masks for `files`, white = hole, path or URL; else None.
 
     Raises:
         UserError: values that do not fit together; the message names the flags of `glcic evaluate`.
@@ -46,7 +47,7 @@ class Protocol:
     size: int = 256
     hole_min_px: int = 96
     hole_max_px: int = 128
-    masks: Path | None = None
+    masks: Path | RemotePath | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -105,7 +106,12 @@ def protocol_from(preset="places", kind=None, size=None, hole_min=None, hole_max
         for flag, value in (("hole_min", hole_min), ("hole_max", hole_max)):
             if value is not None:
                 raise UsageError(f"--{flag}={value}: is not used with --holes={kind}; leave it out.")
-    changes = {"size": size, "hole_min_px": hole_min, "hole_max_px": hole_max, "masks": Path(masks) if masks else None}
+    changes = {
+        "size": size,
+        "hole_min_px": hole_min,
+        "hole_max_px": hole_max,
+        "masks": storage.as_path(masks) if masks else None,
+    }
     return dataclasses.replace(protocol, kind=kind, **{k: v for k, v in changes.items() if v is not None})
 
 
@@ -115,16 +121,16 @@ class Job:
 
     Attributes:
         name: path below the folder of photos, with "/": unlike the stem, different for every photo.
-        path: file of the photo.
+        path: file of the photo; a pathlib.Path or a RemotePath.
         protocol: `Protocol`.
         mask: file of the mask, for `files`.
         own_mask: the mask bears the photo's name, so it may be drawn on this very photo.
     """
 
     name: str
-    path: Path
+    path: Path | RemotePath
     protocol: Protocol
-    mask: Path | None = None
+    mask: Path | RemotePath | None = None
     own_mask: bool = False
 
 
@@ -134,21 +140,23 @@ def find_photos(folder, others=()):
     A folder with `metrics.json` and `index.html` is a report of `glcic evaluate`, whose figures are not photos.
 
     Args:
-        folder: --images.
+        folder: --images, path or URL.
         others: paths, existing or not, such as --masks and --output; None is passed over.
 
     Returns:
-        Sorted list of pathlib.Path, not empty.
+        Sorted list of pathlib.Path or, behind a URL, RemotePath; not empty.
 
     Raises:
         UserError: there is no such folder, or no photo in it.
     """
-    root = Path(folder).resolve()
-    others = [Path(path).resolve() for path in others if path is not None]
-    others = [path for path in others if path != root and path.is_relative_to(root)]
+    others = [path for path in others if path is not None and storage.is_inside(path, folder)]
+    others = [path for path in others if not storage.is_inside(folder, path)]
     photos = _list_images("--images", folder, "photos")
-    photos = [path for path in photos if not any(path.resolve().is_relative_to(other) for other in others)]
-    photos = [path for path in photos if not all((path.parent / name).is_file() for name in _REPORT)]
+    photos = [path for path in photos if not any(storage.is_inside(path, other) for other in others)]
+    reports = {
+        parent for parent in {p.parent for p in photos} if all(storage.exists(parent / name) for name in _REPORT)
+    }
+    photos = [path for path in photos if path.parent not in reports]
     if not photos:
         raise UserError(f"--images={folder}: holds no photo beside masks and reports; name a folder of photos.")
     return photos
@@ -171,7 +179,7 @@ def make_jobs(photos, protocol, folder):
     Raises:
         UserError: the folder of masks is missing or empty.
     """
-    photos = [Path(path) for path in photos]
+    photos, folder = [storage.as_path(path) for path in photos], storage.as_path(folder)
     names = [path.relative_to(folder) for path in photos]
     if protocol.kind != "files":
         return [Job(files.printable(n.as_posix()), path, protocol) for n, path in zip(names, photos, strict=True)], []
@@ -210,7 +218,8 @@ def sample(job):
     Raises:
         UserError: the photo or the mask cannot be read, or the mask leaves nothing to complete or nothing known.
     """
-    photo = images.read_photo(job.path)
+    with storage.local(job.path) as path:
+        photo = images.read_photo(path)
     original = crop(photo, job.protocol.size)
     if original is None:
         return None
@@ -278,7 +287,8 @@ def hole(protocol, stem):
 def _hole_from_file(job, photo_shape):
     """Bring a mask to the crop: with the photo if it was drawn on it, else resized as a whole."""
     size = job.protocol.size
-    mask = images.read_mask(job.mask)
+    with storage.local(job.mask) as path:
+        mask = images.read_mask(path)
     (height, width), (mask_height, mask_width) = photo_shape, mask.shape
     if job.own_mask and abs(mask_height * width / (mask_width * height) - 1) <= _SAME_PROPORTIONS:
         mask = _central(holes.prepare(mask, _reduced(photo_shape, size)), size)
@@ -306,8 +316,8 @@ def _central(image, size):
 
 def _list_images(flag, folder, what):
     """`photo_folders.find_photos`, with the flag in the message."""
-    if not Path(folder).is_dir():
-        found = "a file" if Path(folder).exists() else "nothing"
+    if not storage.is_folder(folder):
+        found = "a file" if storage.exists(folder) else "nothing"
         raise UserError(f"{flag}={folder}: expected a folder of {what}, found {found}; name a folder that exists.")
     try:
         return photo_folders.find_photos(folder)

@@ -13,7 +13,8 @@ class Found(typing.NamedTuple):
     """What a folder holds.
 
     Attributes:
-        photos: sorted list of pathlib.Path (RemotePath behind a URL, here and below), all with a suffix in PHOTO_SUFFIXES (upper or lower case).
+        photos: sorted list of pathlib.Path (RemotePath behind a URL, here and below), all with a suffix in
+            PHOTO_SUFFIXES (upper or lower case).
         others: sorted list of pathlib.Path: image files of other formats.
         thumbnail_folders: sorted list of pathlib.Path: folders in THUMBNAIL_FOLDERS, not looked into.
     """

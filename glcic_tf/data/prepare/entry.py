@@ -5,11 +5,11 @@ import hashlib
 import os
 import typing
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from glcic_tf.common import storage
 from glcic_tf.common.errors import UserError
 from glcic_tf.data import shards
 from glcic_tf.data.examples import MAX_ASPECT
@@ -65,14 +65,20 @@ def prepare_all(folder, names, settings):
 
     Returns:
         List with a Prepared or, where one cannot be used, the reason as one line.
+
+    Raises:
+        UnreachableError: storage behind a URL does not answer.
     """
     return [_prepare_or_reason(folder, name, settings) for name in names]
 
 
 def _prepare_or_reason(folder, name, settings):
-    path = Path(folder, name)
+    path = storage.join(folder, name)
     try:
-        return prepare(path, os.fsencode(name), settings)
+        with storage.local(path) as local:
+            return prepare(local, os.fsencode(name), settings)
+    except storage.UnreachableError:  # says nothing of the photo
+        raise
     except UserError as error:  # without the folder: the same on every machine
         return str(error).removeprefix(f"{path}: ")
 

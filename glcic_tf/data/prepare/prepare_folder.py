@@ -30,7 +30,7 @@ def prepare(folder, output, photo_settings=None, shard_mb=256.0, part=(1, 1), pr
     """Write the photos of a folder as shards, or go on with it; with the last part, write the index too.
 
     Args:
-        folder: photos, at any depth.
+        folder: photos, at any depth; path or URL.
         output: folder of shards, outside of `folder`.
         photo_settings: photo.Settings; None: the defaults.
         shard_mb: longest that a shard may be, MB (10^6 bytes); it always holds at least one photo.
@@ -89,11 +89,13 @@ def parts_begun(output):
 
 
 def _check_folders(folder, output):
-    for flag, path in (("--input", folder), ("--output", output)):
-        if storage.is_remote(path):
-            raise UsageError(f"{flag}={path}: is a URL; prepare works on folders of this machine: copy or mount it.")
-    target, source = Path(output).resolve(), Path(folder).resolve()
-    if target == source or source in target.parents:
+    if storage.is_remote(output):
+        raise UsageError(
+            f"--output={storage.as_path(output)}: is a URL; shards are written to a folder of this machine, where a run "
+            "that was stopped goes on: copy them when they are done."
+        )
+    target = Path(output).resolve()
+    if storage.is_inside(output, folder):
         raise UsageError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
     if target.exists() and not target.is_dir():
         raise UserError(f"--output={output}: is a file; expected the name of a folder; choose another.")
