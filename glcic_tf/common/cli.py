@@ -17,7 +17,7 @@ from concurrent import futures
 from absl import app, flags
 
 from glcic_tf.common import files
-from glcic_tf.common.errors import UsageError, UserError
+from glcic_tf.common.errors import UsageError, UserError, without_secrets
 
 _HELP_FLAGS = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 _HELP_COLUMNS = 100
@@ -307,7 +307,7 @@ def say(message):
     """Print one line on stderr that starts with the command's name; a progress bar makes room for it."""
     tqdm = sys.modules.get("tqdm")  # without it there is no bar
     with tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext():
-        print(f"{_name()}: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"{_name()}: {' '.join(without_secrets(message).split())}", file=sys.stderr)
 
 
 def _name():

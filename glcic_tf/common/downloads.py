@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import typing
 from pathlib import Path
@@ -68,11 +67,6 @@ def delete_parts(target, keep=None):
     for path in others:
         path.unlink(missing_ok=True)
     return len(others)
-
-
-def without_password(url):
-    """Return a URL without a user's name and password, for messages."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _parts(target):

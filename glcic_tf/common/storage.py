@@ -33,10 +33,10 @@ def as_path(path):
     return RemotePath(path) if is_remote(path) else Path(path)
 
 
-def check_local(flag, path):
-    """Raise UsageError where a flag that takes a path of this machine alone is given a URL."""
+def check_local(flag, path, advice):
+    """Raise UsageError where a flag that takes a path of this machine alone is given a URL; `advice`: what to do."""
     if is_remote(path):
-        raise UsageError(f"{flag}={without_secrets(path)}: is a URL; expected a path of this machine.")
+        raise UsageError(f"{flag}={without_secrets(path)}: is a URL; expected a path of this machine: {advice}.")
 
 
 def join(folder, name):

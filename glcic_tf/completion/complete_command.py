@@ -10,18 +10,20 @@ from glcic_tf.imaging import image_formats
 
 def define_complete_flags():
     """Define the command's flags."""
-    flags.DEFINE_string("image", None, "Photo to complete, or folder of photos (any depth).", required=True)
+    flags.DEFINE_string(
+        "image", None, "Photo to complete, or folder of photos (any depth), or a URL of either.", required=True
+    )
     flags.DEFINE_string(
         "mask",
         "alpha",
-        "Mask, white = hole, or folder of masks named as the photos, or alpha: the hole is where the photo is more "
-        "transparent than opaque.",
+        "Mask, white = hole, or folder of masks named as the photos, or a URL of either, or alpha: the hole is "
+        "where the photo is more transparent than opaque.",
     )
     flags.DEFINE_string(
         "output",
         None,
         "File to write; its suffix (jpg, png, bmp, webp) names the format. All but jpg keep the known pixels exactly. "
-        "With folders, the folder to write to.",
+        "With folders, the folder to write to. Either may be a URL.",
         required=True,
     )
     model_names.define_flag()
@@ -68,6 +70,7 @@ def run_complete():
       glcic complete --image photos/ --mask masks/ --output done/
       glcic complete --image photos/ --mask masks/ --output done/ --skip_existing
       glcic complete --image cut_out.png --output out.png
+      glcic complete --image s3://bucket/photos --mask s3://bucket/masks --output s3://bucket/done
       glcic complete --image /net/photos/ --mask /net/masks/ --output /net/done/ --cluster=ray://head:10001
 
     In the mask, white is the hole; without one, the hole is where the photo is transparent. With folders, a photo takes

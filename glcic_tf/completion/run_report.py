@@ -20,7 +20,7 @@ class RunReport:
 
     def __init__(self, path):
         if path:
-            storage.check_local("--report", path)
+            storage.check_local("--report", path, "copy it when it is complete")
         self._path, self._writing = path and Path(path), threading.Lock()
         if self._path:
             files.make_folder(self._path.parent)

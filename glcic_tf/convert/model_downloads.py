@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from glcic_tf.common import cli, downloads, files
-from glcic_tf.common.errors import UserError
+from glcic_tf.common.errors import UserError, without_secrets
 from glcic_tf.convert import torch7
 
 MIRROR = "GLCIC_MODELS_URL"  # environment variable: a folder on the web with these files, or models of the user's own
@@ -109,7 +109,7 @@ def _download(name, network, target, mirror):
         cli.say(f"{name}: no hash of this file is known, so it is taken unverified; what reads it runs no code in it.")
     fetched, problems = _fetched(network, target), []
     for url in addresses:
-        shown = downloads.without_password(url)
+        shown = without_secrets(url)
         try:
             downloads.fetch(url, fetched, _MAX_BYTES, network.digest)
             _keep(network, fetched, target, shown)

@@ -10,8 +10,8 @@ from glcic_tf.evaluation import baselines, metrics, protocols
 
 def define_evaluate_flags():
     """Define the command's flags."""
-    flags.DEFINE_string("images", None, "Folder of photos (any depth).", required=True)
-    flags.DEFINE_string("output", None, "Folder of the report.", required=True)
+    flags.DEFINE_string("images", None, "Folder of photos (any depth), or its URL.", required=True)
+    flags.DEFINE_string("output", None, "Folder of the report, or its URL.", required=True)
     flags.DEFINE_list("models", ["package"], model_names.MODELS)
     flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
     text = f"Each model is measured with each. {postprocesses.described()}"
@@ -19,7 +19,7 @@ def define_evaluate_flags():
     cli.define_scale("1", "As `--scale` of `glcic complete`, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_enum("preset", "places", list(protocols.PRESETS), "Crop and hole.")
     flags.DEFINE_enum("holes", None, protocols.KINDS, "Kind of hole instead of the preset's.")
-    flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files.")
+    flags.DEFINE_string("masks", None, "Folder of masks, white = hole, for --holes=files, or its URL.")
     flags.DEFINE_integer("size", None, "Side of the crop in px instead of the preset's.", 1)
     flags.DEFINE_integer("hole_min", None, "Smallest side of the hole in px instead of the preset's.", 1)
     flags.DEFINE_integer("hole_max", None, "Largest side of the hole in px instead of the preset's.", 1)

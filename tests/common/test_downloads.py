@@ -154,7 +154,3 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
         downloads.fetch(server.url, tmp_path / "file", 10**6)
     monkeypatch.undo()
     assert [name for name in names(tmp_path) if name != "x"] == []
-
-
-def test_passwords_are_not_shown():
-    assert downloads.without_password("https://me:secret@host/a@b") == "https://host/a@b"

@@ -363,8 +363,6 @@ def test_folders_that_cannot_be_used(folder, done, tmp_path):
     with pytest.raises(UserError, match="missing: expected a folder of photos, found nothing"):
         prepared(tmp_path / "missing", tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UserError, match="--input=gs://bucket/photos: is a URL; prepare works on folders of this"):
-        prepared("gs://bucket/photos", tmp_path / "none")
     with pytest.raises(UserError, match="holds no parts/settings.json; name a folder that prepare writes"):
         merge.merge(source)
 

@@ -4,7 +4,7 @@ import re
 
 from absl import flags
 
-from glcic_tf.common import cli, ray_cluster
+from glcic_tf.common import cli, ray_cluster, storage
 from glcic_tf.common.errors import UsageError
 from glcic_tf.imaging import image_formats
 
@@ -22,7 +22,7 @@ class _PartParser(flags.ArgumentParser):
 
 def define_prepare_flags():
     """Define the command's flags."""
-    flags.DEFINE_string("input", None, "Folder of photos (any depth).")
+    flags.DEFINE_string("input", None, "Folder of photos (any depth), or its URL.")
     flags.DEFINE_string("output", None, "Folder of shards.", required=True)
     flags.DEFINE_integer("short_side", 384, "Shrink photos whose shorter edge is longer, px.", 16, 65535)
     flags.DEFINE_integer("quality", 95, "Quality of the JPEGs that are written.", 1, 100)
@@ -55,6 +55,7 @@ def run_prepare():
         raise UsageError("--part, --cluster: give one of them; a cluster makes all parts.")
     if args.merge and args.verify:
         raise UsageError("--merge and --verify: give one of them.")
+    storage.check_local("--output", args.output, "copy the shards when they are done")
     if args.verify:
         done = merge.verify(args.output)
     elif args.merge:

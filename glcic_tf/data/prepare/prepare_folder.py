@@ -89,11 +89,6 @@ def parts_begun(output):
 
 
 def _check_folders(folder, output):
-    if storage.is_remote(output):
-        raise UsageError(
-            f"--output={storage.as_path(output)}: is a URL; shards are written to a folder of this machine, where a run "
-            "that was stopped goes on: copy them when they are done."
-        )
     target = Path(output).resolve()
     if storage.is_inside(output, folder):
         raise UsageError(f"--output={output}: lies in --input={folder}; choose a folder outside of it.")
