@@ -68,11 +68,14 @@ class RemotePath:
         """Path from a folder on, as a relative pathlib.Path. Raises ValueError where it does not lie in the folder."""
         if not self.is_relative_to(folder):
             raise ValueError(f"{self} does not lie in {folder}")
-        return Path(*self._parts()[len(folder._parts()) :])
+        return Path(*self._parts()[len(RemotePath(folder)._parts()) :])
 
     def is_relative_to(self, folder):
-        """Whether it is, or lies in, a folder."""
-        return isinstance(folder, RemotePath) and self._parts()[: len(folder._parts())] == folder._parts()
+        """Whether it is, or lies in, a folder: a RemotePath, its URL, or a pathlib.Path, which it never does."""
+        if isinstance(folder, Path):
+            return False
+        above = RemotePath(folder)._parts()
+        return self._parts()[: len(above)] == above
 
     def _split(self):
         """Return what stands before a query, without a slash at its end, and the query."""

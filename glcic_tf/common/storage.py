@@ -272,9 +272,10 @@ def _of(path):
     try:
         return web_folders.Web() if path.scheme in WEB else file_systems.Fsspec(path)
     except ImportError as error:
-        if getattr(error, "name", None) in ("fsspec", "aiohttp"):
+        package = (error.name or "").partition(".")[0]
+        if package in ("fsspec", "aiohttp"):
             raise UserError(
-                f"{path}: the package {error.name} is not installed; run: {cli.install_line('storage')}"
+                f"{path}: the package {package} is not installed; run: {cli.install_line('storage')}"
             ) from error
         raise UserError(f"{path}: a driver for {path.scheme}:// is not installed ({first_line(error)}).") from error
     except ValueError as error:
