@@ -78,7 +78,7 @@ def test_folders_give_the_bytes_of_local_ones(source, memory, model, done, tmp_p
     reported = lines(report)
     assert "secret" not in report.read_text() and len(reported) == 4
     assert sorted(line["output"] for line in reported if line["status"] == "done") == [
-        f"memory://out/x/{name}" for name in NAMES
+        f"memory://out/x/{name}" for name in sorted(NAMES)
     ]
 
     memory.rm("/out/x/a.png")

@@ -1,6 +1,6 @@
 """`glcic evaluate` on URLs: the figures of folders of this machine."""
 
-import json
+import csv
 
 import fsspec
 import numpy as np
@@ -41,7 +41,8 @@ def folder(tmp_path):
 
 def figures(content):
     """Of each photo by each method, without times."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in json.loads(content)["photos"]]
+    rows = csv.DictReader(content.decode().splitlines())
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 @pytest.mark.parametrize("kind", ["memory", "web"])
@@ -62,5 +63,5 @@ def test_figures_are_those_of_the_folder(kind, folder, memory, tmp_path):
             call(source, "memory://out/report")
         call(source, "memory://out/report", overwrite=True)
     assert {path.rpartition("/")[2] for path in memory.ls("/out/report", detail=False)} == MEMBERS
-    here, there = (tmp_path / "report" / "metrics.json").read_bytes(), memory.cat("/out/report/metrics.json")
+    here, there = (tmp_path / "report" / "metrics.csv").read_bytes(), memory.cat("/out/report/metrics.csv")
     assert figures(here) == figures(there) and len(figures(here)) == 2 * (1 if kind == "memory" else 2)
