@@ -19,6 +19,7 @@ from glcic_tf.evaluation.evaluate import evaluate
 from glcic_tf.evaluation.protocols import protocol_from
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
+from tests.common.web_server import serving
 
 # Ray starts its processes by a fork, which JAX warns of where an earlier test has imported it.
 pytestmark = [
@@ -148,3 +149,18 @@ def test_what_cannot_be_done_is_said_in_a_line(cluster):
 def test_a_cluster_that_cannot_be_used(given, message):
     with pytest.raises(UserError, match=message), ray_cluster.connected(**given):
         pass
+
+
+def test_a_folder_behind_a_url_is_completed(cluster, photos, tmp_path, capsys):
+    """As where nodes have no disk in common: of the photos and the mask they have the URL alone, and of the outputs."""
+    model_file.save(completion_network(1 / 16), tmp_path / "narrow.keras")
+    hole = np.zeros((50, 60), np.uint8)
+    hole[10:20, 10:30] = 255
+    Image.fromarray(hole).save(photos.parent / "hole.png")
+    with serving(photos.parent) as (url, _):
+        given = f"{url}/{photos.name}", f"{url}/hole.png"
+        model = tmp_path / "narrow.keras"
+        assert infer(photos, photos.parent / "hole.png", tmp_path / "here", model) == 1
+        assert infer(*given, f"file://{tmp_path}/there", model, cluster=cluster) == 1
+    assert contents(tmp_path / "there") == contents(tmp_path / "here") and len(contents(tmp_path / "here")) == 24
+    assert f"{url}/{photos.name}/broken.jpg: is broken or incomplete" in capsys.readouterr().err
