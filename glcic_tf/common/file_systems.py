@@ -4,6 +4,7 @@
 and raise whatever their libraries do. `web_folders` is the fourth.
 """
 
+import logging
 import os
 
 from glcic_tf.common import files as local_files
@@ -89,6 +90,7 @@ class Fsspec:
     def __init__(self, path):
         from fsspec.core import url_to_fs
 
+        logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where it found an account
         self._url_to_fs = url_to_fs
         self._opened(path)  # is there a driver?
 
@@ -145,7 +147,9 @@ class Fsspec:
         fs, name = self._opened(path)
         try:
             fs.put_file(str(source), name)
-        except FileNotFoundError:  # where folders are more than names
+        except FileNotFoundError:  # where folders are more than names; a bucket that is not there is a slip
+            if not fs.exists(name[: name.find("/", 1)]):
+                raise
             fs.makedirs(self._opened(path.parent)[1], exist_ok=True)
             fs.put_file(str(source), name)
 

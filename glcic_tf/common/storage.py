@@ -255,7 +255,8 @@ def _file_system(path, use="read"):
         raise
     except Exception as error:  # each driver raises errors of its own
         reason = without_secrets(error).replace(path.url, str(path))
-        reason = "there is nothing" if isinstance(error, FileNotFoundError) else first_line(reason or repr(error))
+        missing = "there is nothing" if use == "read" else "there is no such bucket or folder"
+        reason = missing if isinstance(error, FileNotFoundError) else first_line(reason or repr(error))
         raise UnreachableError(
             f"{path}: cannot be {use} ({reason}); see that the URL is right and that you may "
             f"{'read' if use == 'read' else 'write'} it."
