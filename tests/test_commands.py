@@ -128,7 +128,6 @@ def test_which_command(glcic, arguments, code, out, err):
         (["prepare", "--input=.", "--output=a"], 2, "--output=a: lies in --input=."),
         (["prepare", "--input=no", "--output=s3://b/c"], 2, "--output=s3://b/c: is a URL; expected a path of this"),
         (["prepare", "--input=no://me:secret@b/c", "--output=a"], 1, "no://b/c: no:// is not known"),
-        (["complete", "--image=a", "--output=b", "--report=s3://b/c?d"], 2, "--report=s3://b/c: is a URL"),
         (["complete", "--image=a", "--output=https://b/c"], 1, "https://b/c: web servers are read from alone"),
         (["prepare", "--output=a"], 2, "--input: is missing"),
         (["prepare", "--output=a", "--merge", "--verify"], 2, "--merge and --verify"),

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from glcic_tf.common import cli, file_systems, web_folders
+from glcic_tf.common import file_systems, web_folders
 from glcic_tf.common import files as local_files
 from glcic_tf.common.errors import UsageError, UserError, first_line, without_secrets
 from glcic_tf.common.remote_path import WEB, RemotePath
@@ -275,6 +275,8 @@ def _of(path):
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("fsspec", "aiohttp"):
+            from glcic_tf.common import cli  # not above: training data are read without absl too
+
             raise UserError(
                 f"{path}: the package {package} is not installed; run: {cli.install_line('storage')}"
             ) from error
