@@ -120,16 +120,7 @@ class _Completing:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
         start = time.perf_counter()
         done = self._completer.complete_file(photo, mask, path, **self._options)
-        return {
-            "width_px": done.image.shape[1],
-            "height_px": done.image.shape[0],
-            "holes": len(done.holes),
-            "hole_px": done.thickness_px,
-            "scale": round(done.scale, 4),
-            "postprocess": list(done.postprocesses),
-            "seconds": round(time.perf_counter() - start, 3),
-            "notes": list(done.notes),
-        }
+        return done.told() | {"seconds": round(time.perf_counter() - start, 3)}
 
 
 def _reported(completing, report, say=True):
