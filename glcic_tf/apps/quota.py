@@ -34,18 +34,24 @@ class Limits:
         """Pixels of a photo."""
         return round(self.max_megapixels * 1e6)
 
+    @property
+    def stored_bytes(self):
+        """Bytes of all visitors' files."""
+        return round(self.max_stored_mb * 1e6)
+
 
 def define_flags():
     """Define the flags that `limits_from` reads."""
     flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
     flags.DEFINE_float("max_megapixels", 100, "Refuse larger photos and masks before decoding them.", 0.01, 268)
     flags.DEFINE_integer("max_queue", 16, "Refuse completions while so many wait.", 1, 1000)
+    text = "Refuse files while so many MB of visitors' files are kept, or a quarter of that of one visitor."
+    flags.DEFINE_float("max_stored_mb", 4000, text, 1, 1_000_000)
 
 
 def limits_from(args):
-    """Return the Limits that flags name; --max_stored_mb may be missing."""
-    given = ("max_upload_mb", "max_megapixels", "max_queue", "max_stored_mb")
-    return Limits(**{name: args[name].value for name in given if name in args})
+    """Return the Limits that flags name."""
+    return Limits(args.max_upload_mb, args.max_megapixels, args.max_queue, args.max_stored_mb)
 
 
 class Quota:

@@ -5,8 +5,8 @@ import contextlib
 import html
 import typing
 
+import anyio
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
@@ -74,6 +74,8 @@ _ERRORS = {
 
 def _define(api, models, limits):
     queue = _Queue(limits.max_queue)
+    # Who waits for a network does so without a thread: those of the pool also receive files, and serve the page.
+    turns = {name: anyio.CapacityLimiter(1) for name in models.names}
 
     @api.get("/health", summary="Whether the server answers.")
     async def health() -> dict[str, str]:
@@ -90,6 +92,7 @@ def _define(api, models, limits):
         responses={200: {"content": {kind: {} for kind in request_completion.MEDIA_TYPES.values()}}, **_ERRORS},
     )
     async def complete(
+        request: Request,
         image: typing.Annotated[UploadFile, File(description="The photo, an image file.")],
         mask: typing.Annotated[
             UploadFile | None, File(description="White = hole. Without it, the hole is where the image is transparent.")
@@ -108,6 +111,13 @@ def _define(api, models, limits):
         ] = None,
         jpeg_quality: typing.Annotated[int, Form(ge=1, le=100)] = images.JPEG_QUALITY,
     ):
+        for field in await request.form():
+            if field not in complete.__annotations__ or field == "request":
+                raise request_completion.Refused(422, f"{field[:80]!r}: there is no such field; see /docs.")
+        model = model or models.names[0]
+        if model not in turns:
+            known = ", ".join(models.names)
+            raise request_completion.Refused(422, f"model: found {model[:80]!r}; expected one of {known}.")
         given = {
             "scale": _number(scale),
             "postprocess": postprocess,
@@ -117,14 +127,13 @@ def _define(api, models, limits):
         }
         files = [_checked(name, file, limits) for name, file in (("image", image), ("mask", mask))]
         with queue.place():
-            answer = await run_in_threadpool(
-                request_completion.complete, models, model, *files, given, format, jpeg_quality, limits.pixels
-            )
+            arguments = models, model, *files, given, format, jpeg_quality, limits.pixels
+            answer = await anyio.to_thread.run_sync(request_completion.complete, *arguments, limiter=turns[model])
         return Response(answer.content, media_type=answer.media_type, headers={_TOLD: answer.told})
 
     @api.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(_page(api.openapi()))
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(_page(api.openapi(), str(request.base_url)))
 
     @api.exception_handler(request_completion.Refused)
     async def refused(request: Request, error: request_completion.Refused):
@@ -137,13 +146,12 @@ def _define(api, models, limits):
 
     @api.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException):
-        return _error(
-            error.status_code, f"{request.method} {request.url.path[:80]}: {error.detail.lower()}; see /docs."
-        )
+        detail = error.detail.lower().rstrip(".")
+        return _error(error.status_code, f"{request.method} {request.url.path[:80]}: {detail}; see /docs.")
 
 
 class _Queue:
-    """Counts those that wait for a network, in the server's one thread of request_completion."""
+    """Counts those that wait for a network, in the server's one thread of requests."""
 
     def __init__(self, most):
         self._most, self._waiting = most, 0
@@ -181,20 +189,21 @@ def _error(status, reason):
     return JSONResponse({"error": reason}, status)
 
 
-def _page(schema):
-    """The documents as one page that needs nothing else."""
+def _page(schema, address):
+    """The documents as one page that needs nothing else; address: of the server, with a slash at its end."""
     parts = []
     for path, methods in schema["paths"].items():
         for method, about in methods.items():
             parts.append(f"<h2><code>{method.upper()} {path}</code></h2><p>{html.escape(about['summary'])}</p>")
             for body in about.get("requestBody", {}).get("content", {}).values():
                 fields = schema["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
-                parts.append("<table><tr><th>field<th>default<th>what it is" + _rows(fields) + "</table>")
+                parts.append("<table><tr><th>field<th>default<th>what it is" + "".join(_rows(fields)) + "</table>")
     style = (
         "body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}"
         "td,th{text-align:left;vertical-align:top;padding:.2em 1em .2em 0}"
     )
-    example = "curl -F image=@photo.jpg -F mask=@mask.png -o completed.jpg http://127.0.0.1:8000/api/v1/complete"
+    command = "curl --fail-with-body -F image=@photo.jpg -F mask=@mask.png -o completed.jpg"
+    example = html.escape(f"{command} {address}api/v1/complete")
     return (
         f"<!doctype html><meta charset=utf-8><title>{schema['info']['title']}</title><style>{style}</style>"
         f"<h1>{schema['info']['title']} {schema['info']['version']}</h1><p>{html.escape(_SUMMARY)}</p>"
@@ -211,12 +220,14 @@ def _rows(fields):
 
 
 class _Bounded:
-    """ASGI: receives no more requests at once, of all clients and of one, and no more bytes than the limits allow."""
+    """ASGI: receives no more bytes in one request, and at once of all clients and of one, than the limits allow."""
 
     def __init__(self, application, limits):
-        self._application, self._limits = application, limits
+        self._application = application
         self._most_bytes = 2 * limits.upload_bytes + _FORM_BYTES
-        self._receiving = collections.Counter()
+        self._all_bytes = max(limits.stored_bytes, self._most_bytes)
+        self._each_bytes = max(self._all_bytes // 4, self._most_bytes)
+        self._held = collections.Counter()  # client -> bytes of the requests that are under way
 
     async def __call__(self, scope, receive, send):
         """Answer a request."""
@@ -230,28 +241,29 @@ class _Bounded:
             await self._application(scope, receive, send_with_headers)
             return
         client = (scope.get("client") or [None])[0]
-        refusal = self._refusal(client, dict(scope["headers"]).get(b"content-length", b""))
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        refusal = self._refusal(client, length)
         if refusal:
             await _error(*refusal)(scope, receive, send_with_headers)
             return
-        self._receiving[client] += 1
+        self._held[client] += int(length)
         try:
             await self._application(scope, receive, send_with_headers)
         finally:
-            self._receiving[client] -= 1
-            if not self._receiving[client]:
-                del self._receiving[client]
+            self._held[client] -= int(length)
+            if not self._held[client]:
+                del self._held[client]
 
     def _refusal(self, client, length):
         """Return (status, reason) if a request is not let through, else None."""
         if not length.isdigit():
             return 411, "Content-Length: is missing; expected the number of bytes."
         if int(length) > self._most_bytes:
-            return 413, f"Content-Length: is {length}; at most {self._most_bytes} bytes are taken."
-        if self._receiving[client] >= 2 * self._limits.max_queue:
-            return 429, "You have sent too many requests at once; wait for their answers."
-        if self._receiving.total() >= 8 * self._limits.max_queue:
-            return 503, "Too many requests come in; try again later."
+            return 413, f"Content-Length: is {int(length)}; at most {self._most_bytes} bytes are taken."
+        if self._held[client] + int(length) > self._each_bytes:
+            return 429, "You have sent too much at once; wait for the answers."
+        if self._held.total() + int(length) > self._all_bytes:
+            return 503, "Too much is sent at once; try again later."
         return None
 
 

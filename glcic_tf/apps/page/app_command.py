@@ -16,8 +16,6 @@ def define_app_flags():
     device_choice.define_flag()
     listening.define_flags(7860, "use the page")
     quota.define_flags()
-    text = "Refuse files while so many MB of visitors' files are kept, or a quarter of that of one visitor."
-    flags.DEFINE_float("max_stored_mb", 4000, text, 1, 1_000_000)
 
 
 def run_app():

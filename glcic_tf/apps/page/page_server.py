@@ -47,7 +47,7 @@ def serve(models=(), host="127.0.0.1", port=7860, limits=None, allowed_hosts=(),
     """Serve the page until Ctrl-C.
 
     Args:
-        models: of `models.Models`.
+        models: of `served_models.Models`.
         host: name or address to listen on.
         port: 0 takes a free one.
         limits: quota.Limits.
@@ -59,7 +59,7 @@ def serve(models=(), host="127.0.0.1", port=7860, limits=None, allowed_hosts=(),
     limits = limits or Limits()
     with listening.listen(host, port) as listener, temporary_files.own_folder() as path:
         access = web_guard.access(host, listener, allowed_hosts, root_path, token)
-        folder = Folder(path, UPLOADS_S, IDLE_S, round(limits.max_stored_mb * 1e6))
+        folder = Folder(path, UPLOADS_S, IDLE_S, limits.stored_bytes)
         models = Models(models)
         application = api_server.Beside(app(models, folder, limits, root_path), api_server.app(models, limits))
         listening.warn_of_others(host, listener, access.token)
@@ -115,7 +115,7 @@ class _Guard:
 
     def __init__(self, application, folder, limits, waiting):
         self._application, self._folder, self._waiting = application, folder, waiting
-        self._upload_bytes, stored_bytes = limits.upload_bytes, round(limits.max_stored_mb * 1e6)
+        self._upload_bytes, stored_bytes = limits.upload_bytes, limits.stored_bytes
         self._quota = Quota(stored_bytes, max(stored_bytes // 4, self._upload_bytes), UPLOADS_S)
 
     async def __call__(self, scope, receive, send):
