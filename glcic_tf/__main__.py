@@ -45,6 +45,7 @@ COMMANDS = {
     "study serve": Command("apps.study.study_commands", "show them to participants", "evaluate", keras=False),
     "study report": Command("apps.study.study_commands", "say what came out", "evaluate", keras=False),
     "app": Command("apps.page.app_command", "open a page to remove things from photos", "app"),
+    "serve": Command("apps.api.serve_command", "answer completions over HTTP, for programs", "serve"),
     "portable export": Command("apps.portable.portable_commands", "write a training run for devices that JAX reaches"),
     "portable run": Command("apps.portable.portable_commands", "train there, without TensorFlow", None, keras=False),
     "portable compile": Command(

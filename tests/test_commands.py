@@ -25,7 +25,7 @@ DOORS = {
     "convert.py": "convert",
     "app.py": "app",
 }
-NO_REQUIRED_FLAGS = {"app", "demo", "models"}
+NO_REQUIRED_FLAGS = {"app", "demo", "models", "serve"}
 
 
 def defined(command):

@@ -29,7 +29,9 @@ def define_flags(port, others):
 def warn_of_others(host, listener, token):
     """Say so if other machines can use what is served, and nobody is asked for a token."""
     if token is None and not is_loopback(listener):
-        cli.say(f"--host={host}: everybody who reaches this machine on the network can use the page; see --token.")
+        cli.say(
+            f"--host={host}: everybody who reaches this machine on the network can use what is served; see --token."
+        )
 
 
 def listen(host, port):

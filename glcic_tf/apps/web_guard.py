@@ -201,6 +201,10 @@ class Guard:
             path = self._access.root_path or "/"
             response.set_cookie(COOKIE, proof, httponly=True, samesite="lax", path=path)
             return response
+        if "text/html" not in headers.get(b"accept", ""):  # a program
+            response = _refused(401, "A token is missing or wrong; send it as Authorization: Bearer ...")
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
         text = "This page needs a token: open the address that its owner gave you, with ?token=... at the end.\n"
         return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
 

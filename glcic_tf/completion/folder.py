@@ -126,16 +126,7 @@ class _Completing:
             photo = staged.enter_context(storage.local(photo))
             mask = mask if mask == ALPHA else staged.enter_context(storage.local(mask))
             done = self._completer.complete_file(photo, mask, here, overwrite=self._overwrite, **self._options)
-        return {
-            "width_px": done.image.shape[1],
-            "height_px": done.image.shape[0],
-            "holes": len(done.holes),
-            "hole_px": done.thickness_px,
-            "scale": round(done.scale, 4),
-            "postprocess": list(done.postprocesses),
-            "seconds": round(time.perf_counter() - start, 3),
-            "notes": list(done.notes),
-        }
+        return done.told() | {"seconds": round(time.perf_counter() - start, 3)}
 
 
 def _reported(completing, report, say=True):

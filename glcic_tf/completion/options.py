@@ -79,3 +79,15 @@ class Completion:
     def scale(self) -> float:
         """The smallest factor by which the surroundings of a hole were reduced."""
         return min((hole.scale for hole in self.holes), default=1.0)
+
+    def told(self) -> dict:
+        """What reports say of it, as JSON values: width_px, height_px, holes, hole_px, scale, postprocess, notes."""
+        return {
+            "width_px": self.image.shape[1],
+            "height_px": self.image.shape[0],
+            "holes": len(self.holes),
+            "hole_px": self.thickness_px,
+            "scale": round(self.scale, 4),
+            "postprocess": list(self.postprocesses),
+            "notes": list(self.notes),
+        }

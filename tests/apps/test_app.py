@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from glcic_tf.apps import listening, web_guard, web_server
+from glcic_tf.apps import listening, quota, web_guard, web_server
 from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page import painted_photo as photo_module
-from glcic_tf.apps.page.models import Models
 from glcic_tf.apps.page.open_photos import Photos
 from glcic_tf.apps.page.painted_photo import Photo, read_painted
 from glcic_tf.apps.page.temporary_files import Folder
+from glcic_tf.apps.served_models import Models
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 from glcic_tf.networks import model_file
@@ -62,7 +62,7 @@ def address(models, tmp_path_factory):
         for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):
             patch.setenv(name, "")
         folder = Folder(tmp_path_factory.mktemp("temporary"), 1800, 1800)
-        application = page_server.app(models, folder, page_server.Limits(1, 1, 4))
+        application = page_server.app(models, folder, quota.Limits(1, 1, 4))
         guarded = web_guard.Guard(application, web_guard.access("127.0.0.1", listener))
         running = web_server.server(guarded, "on")
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})

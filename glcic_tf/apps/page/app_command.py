@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from glcic_tf.apps import listening
+from glcic_tf.apps import listening, quota
 from glcic_tf.completion import device_choice
 
 
@@ -15,11 +15,7 @@ def define_app_flags():
     )
     device_choice.define_flag()
     listening.define_flags(7860, "use the page")
-    flags.DEFINE_float("max_upload_mb", 100, "Refuse larger files.", 1, 10_000)
-    flags.DEFINE_float("max_megapixels", 100, "Refuse larger photos and masks before decoding them.", 0.01, 268)
-    flags.DEFINE_integer("max_queue", 16, "Refuse completions while so many wait.", 1, 1000)
-    text = "Refuse files while so many MB of visitors' files are kept, or a quarter of that of one visitor."
-    flags.DEFINE_float("max_stored_mb", 4000, text, 1, 1_000_000)
+    quota.define_flags()
 
 
 def run_app():
@@ -34,5 +30,5 @@ def run_app():
 
     args = flags.FLAGS
     device_choice.choose(args.device)
-    limits = page_server.Limits(args.max_upload_mb, args.max_megapixels, args.max_queue, args.max_stored_mb)
+    limits = quota.limits_from(args)
     page_server.serve(args.model, args.host, args.port, limits, args.allowed_hosts, args.root_path, args.token)

@@ -1,11 +1,10 @@
-"""Serve the page: one port, one folder for everything temporary, and nothing let through that the page does not need.
+"""Serve the page, and the API beside it: one port, one folder for all that is temporary, only what the page needs.
 
 Gradio serves far more than its page: it fetches URLs for visitors, passes requests on to other hosts, keeps files. So
 requests are let through by a list of what the page and the documented endpoint use.
 """
 
 import asyncio
-import dataclasses
 import json
 import os
 
@@ -13,11 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from glcic_tf.apps import listening, web_guard, web_server
+from glcic_tf.apps.api import api_server
 from glcic_tf.apps.page import temporary_files
-from glcic_tf.apps.page.models import Models
 from glcic_tf.apps.page.open_photos import Photos
 from glcic_tf.apps.page.temporary_files import Folder
-from glcic_tf.apps.quota import Quota
+from glcic_tf.apps.quota import Limits, Quota
+from glcic_tf.apps.served_models import Models
 
 MAX_HELD_BYTES = 2**32  # pixels of all photos at work
 IDLE_S = 4 * 3600  # photos, and files that the page made, are kept so long without use
@@ -43,41 +43,14 @@ _HEADERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What visitors may do.
-
-    Attributes:
-        max_upload_mb: refuse larger files.
-        max_megapixels: refuse larger photos and masks before decoding them.
-        max_queue: refuse completions while so many wait.
-        max_stored_mb: refuse files while so much of visitors' files is kept, or a quarter of it of one visitor.
-    """
-
-    max_upload_mb: float = 100
-    max_megapixels: float = 100
-    max_queue: int = 16
-    max_stored_mb: float = 4000
-
-    @property
-    def upload_bytes(self):
-        """Bytes of a file."""
-        return round(self.max_upload_mb * 1e6)
-
-    @property
-    def pixels(self):
-        """Pixels of a photo."""
-        return round(self.max_megapixels * 1e6)
-
-
 def serve(models=(), host="127.0.0.1", port=7860, limits=None, allowed_hosts=(), root_path="", token=None):
     """Serve the page until Ctrl-C.
 
     Args:
-        models: of `models.Models`.
+        models: of `served_models.Models`.
         host: name or address to listen on.
         port: 0 takes a free one.
-        limits: Limits.
+        limits: quota.Limits.
         allowed_hosts, root_path, token: of `web_guard.access`.
 
     Raises:
@@ -86,8 +59,9 @@ def serve(models=(), host="127.0.0.1", port=7860, limits=None, allowed_hosts=(),
     limits = limits or Limits()
     with listening.listen(host, port) as listener, temporary_files.own_folder() as path:
         access = web_guard.access(host, listener, allowed_hosts, root_path, token)
-        folder = Folder(path, UPLOADS_S, IDLE_S, round(limits.max_stored_mb * 1e6))
-        application = app(Models(models), folder, limits, root_path)
+        folder = Folder(path, UPLOADS_S, IDLE_S, limits.stored_bytes)
+        models = Models(models)
+        application = api_server.Beside(app(models, folder, limits, root_path), api_server.app(models, limits))
         listening.warn_of_others(host, listener, access.token)
         print(f"The page is at {access.url(listening.url(host, listener))} (Ctrl-C ends it)", flush=True)
         with folder.sweeping():
@@ -101,7 +75,7 @@ def app(models, folder, limits, root_path=""):
     Args:
         models: a Models.
         folder: a Folder; all that visitors send and get is in it.
-        limits: Limits.
+        limits: quota.Limits.
         root_path: that a proxy shows the page under.
     """
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder.path)
@@ -141,7 +115,7 @@ class _Guard:
 
     def __init__(self, application, folder, limits, waiting):
         self._application, self._folder, self._waiting = application, folder, waiting
-        self._upload_bytes, stored_bytes = limits.upload_bytes, round(limits.max_stored_mb * 1e6)
+        self._upload_bytes, stored_bytes = limits.upload_bytes, limits.stored_bytes
         self._quota = Quota(stored_bytes, max(stored_bytes // 4, self._upload_bytes), UPLOADS_S)
 
     async def __call__(self, scope, receive, send):

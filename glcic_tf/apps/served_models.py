@@ -1,4 +1,4 @@
-"""The networks that a page offers, by name; each completes one photo at a time."""
+"""The networks that a page or an API offers, by name; each completes one photo at a time."""
 
 import contextlib
 import os
