@@ -3,7 +3,8 @@
 from absl import flags
 
 from glcic_tf.common import cli, ray_cluster
-from glcic_tf.completion import device_choice, engines, postprocesses
+from glcic_tf.common.errors import UsageError
+from glcic_tf.completion import device_choice, engines, postprocesses, uncropping
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import image_formats
 
@@ -48,6 +49,12 @@ def define_complete_flags():
     flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
     flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
     flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
+    flags.DEFINE_list(
+        "uncrop",
+        None,
+        "Extend the canvas by so many px at left,top,right,bottom, and complete what is added; no --mask is "
+        "needed then.",
+    )
     cli.define_scale(
         "auto",
         "1: complete at full resolution. Smaller: reduce the surroundings of a hole by this factor, complete them, and "
@@ -71,6 +78,7 @@ def run_complete():
       glcic complete --image photos/ --mask masks/ --output done/ --skip_existing
       glcic complete --image cut_out.png --output out.png
       glcic complete --image s3://bucket/photos --mask s3://bucket/masks --output s3://bucket/done
+      glcic complete --image photo.jpg --uncrop=200,0,200,0 --output wide.png
       glcic complete --image /net/photos/ --mask /net/masks/ --output /net/done/ --cluster=ray://head:10001
 
     In the mask, white is the hole; without one, the hole is where the photo is transparent. With folders, a photo takes
@@ -86,6 +94,7 @@ def run_complete():
         "invert_mask": args.invert_mask,
         "resize_mask": args.resize_mask,
         "mask_dilate": args.mask_dilate,
+        "uncrop": _uncrop(args.uncrop),
         "max_pixels": round(args.max_megapixels * 1e6),
         "jpeg_quality": args.jpeg_quality,
         "skip_existing": args.skip_existing,
@@ -96,3 +105,10 @@ def run_complete():
     with ray_cluster.from_flags() as cluster:
         given = (args.image, args.mask, args.output, args.model, args.overwrite, args.dtype, cluster)
         return 1 if infer(*given, **options) else 0
+
+
+def _uncrop(values):
+    try:
+        return values and uncropping.margins(values)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error

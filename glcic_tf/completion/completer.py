@@ -106,12 +106,14 @@ class Completer:
                 half opaque. Both may be images of Pillow, which are taken as files are: palette, CMYK and EXIF's turn
                 too; the result is an array [height, width, channels] then.
             **options: the fields of `options.Options`: scale ("auto", or a number in (0, 1]), postprocess ("auto",
-                "texture", "poisson" or "none"), invert_mask and resize_mask (bool), mask_dilate (px).
+                "texture", "poisson" or "none"), invert_mask and resize_mask (bool), mask_dilate (px), uncrop (px to add
+                at left, top, right and bottom; with it, "alpha" will do for images without transparency too).
 
         Returns:
-            Completion, whose image is a new array of the image's shape and dtype. Known pixels are bit-equal to the
-            image's. In the hole of a grey image stands the mean of the network's three channels; the alpha of a hole is
-            opaque, since what was completed there is meant to be seen. Without a hole, a copy of the image.
+            Completion, whose image is a new array of the image's shape (with what uncrop adds) and dtype. Known pixels
+            are bit-equal to the image's. In the hole of a grey image stands the mean of the network's three channels;
+            the alpha of a hole is opaque, since what was completed there is meant to be seen. Without a hole, a copy of
+            the image.
 
         Raises:
             ValueError: shape, dtype or range of an array is not as above, an option is none of those above, or the
@@ -125,6 +127,23 @@ class Completer:
         done = self._complete(given, options)
         flat = not pil_images.is_pil(image) and np.ndim(image) == 2
         return dataclasses.replace(done, image=done.image[..., 0]) if flat else done
+
+    def complete_by_each(
+        self, image: np.ndarray, mask: np.ndarray, postprocesses: list[str], **options: Any
+    ) -> dict[str, Completion]:
+        """Fill the holes of one image once, and post-process that in several ways: {post-process: Completion}.
+
+        Args:
+            image: [height, width, 1|3|4]; see `complete`.
+            mask, **options: as for `complete`.
+            postprocesses: names, see `options.Options`.
+
+        Raises:
+            ValueError, MemoryError: as for `complete`.
+        """
+        each = {name: Options(postprocess=name, **options) for name in postprocesses}
+        first = next(iter(each.values()))
+        return self._by_each(inputs.read(image, mask, first), first, list(each))
 
     def complete_file(
         self,
@@ -174,7 +193,11 @@ class Completer:
         return done
 
     def _complete(self, given, options):
-        """Complete Inputs, whose pixels may be changed, at the scale asked for, and post-process them."""
+        """Complete Inputs, whose pixels may be changed, as asked for."""
+        return self._by_each(given, options, [options.postprocess])[options.postprocess]
+
+    def _by_each(self, given, options, names):
+        """Complete Inputs, whose pixels may be changed, once, and post-process by each name: {name: Completion}."""
         image, hole = given.pixels, given.hole
         groups = holes.groups(hole)
         sides = [holes.thickness(hole, box) for box, _ in groups]
@@ -195,7 +218,8 @@ class Completer:
             raise MemoryError("the surroundings of its holes are too much for the memory.") from error
         filled = tuple(FilledHole(side, factor) for side, factor in zip(sides, factors, strict=True))
         done = Completion(image, filled, (), given.notes)
-        return self._post_process(self._with_note_of_size(done), hole, unknown, options.postprocess)
+        done = self._with_note_of_size(done)
+        return {name: self._post_process(done, hole, unknown, name) for name in names}
 
     def _post_process(self, done, hole, unknown, postprocess):
         """Return a completion post-processed as asked for."""

@@ -8,6 +8,7 @@ import typing
 import numpy as np
 
 from glcic_tf.common.errors import UserError
+from glcic_tf.completion import uncropping
 from glcic_tf.imaging import holes, images, pil_images
 from glcic_tf.imaging.image_metadata import Metadata
 from glcic_tf.imaging.pixels import as_pixels
@@ -59,9 +60,9 @@ def read(image, mask, options, max_pixels=images.MAX_PIXELS, isolated=False):
     image_name, mask_name = str(image) if is_path(image) else "the image", str(mask) if is_path(mask) else "mask"
     error = UserError if is_path(image) or is_path(mask) and mask != holes.ALPHA else ValueError
     if is_path(mask) and mask == holes.ALPHA:
-        if pixels.shape[2] != 4:
+        if pixels.shape[2] != 4 and not options.uncrop:
             raise error(f"{image_name}: has no transparency to take the hole from; name a mask.")
-        mask_name, hole = f"the alpha of {image_name}", holes.from_alpha(pixels)
+        mask_name, hole = f"the alpha of {image_name}", _transparent(pixels, options)
     elif is_path(mask):
         hole = images.read_mask(mask, max_pixels, isolated)
     elif pil_images.is_pil(mask):
@@ -80,7 +81,22 @@ def read(image, mask, options, max_pixels=images.MAX_PIXELS, isolated=False):
     hole = holes.prepare(hole, pixels.shape[:2], options.invert_mask, options.mask_dilate)
     if hole.all():
         raise error(f"{mask_name}: leaves nothing known in {image_name}; {_EXPECTED}.")
+    if options.uncrop:
+        height, width = options.uncrop.around(pixels.shape)
+        if height * width > max_pixels:
+            raise error(
+                f"{image_name}: would have {width} x {height} px with uncrop; at most {max_pixels / 1e6:.0f} "
+                "megapixels are completed; add less, or make it smaller."
+            )
+        pixels, hole = uncropping.extend(pixels, options.uncrop), uncropping.extend_hole(hole, options.uncrop)
     return Inputs(pixels, hole, metadata, notes)
+
+
+def _transparent(pixels, options):
+    """The hole in the photo's own alpha; without one, nothing of the photo itself is to be completed."""
+    if pixels.shape[2] == 4:
+        return holes.from_alpha(pixels)
+    return np.full(pixels.shape[:2], options.invert_mask)
 
 
 _EXPECTED = "expected white in the hole and black elsewhere (or the other way round, with invert_mask)"

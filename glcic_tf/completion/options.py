@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from glcic_tf.completion import postprocesses
+from glcic_tf.completion import postprocesses, uncropping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Options:
         invert_mask: what is white in the mask is known, instead of the hole.
         resize_mask: bring a mask of another size to the image's, instead of refusing it.
         mask_dilate: grow the hole by so many px on all sides.
+        uncrop: px to add to the image at (left, top, right, bottom); what is added is completed too. None:
+            nothing.
 
     Raises:
         ValueError: an option is none of these.
@@ -31,6 +33,7 @@ class Options:
     invert_mask: bool = False
     resize_mask: bool = False
     mask_dilate: int = 0
+    uncrop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self):
         if self.scale != "auto" and (isinstance(self.scale, str) or not 0 < self.scale <= 1):
@@ -38,6 +41,8 @@ class Options:
         if self.postprocess not in postprocesses.POSTPROCESSES:
             known = ", ".join(postprocesses.POSTPROCESSES)
             raise ValueError(f"postprocess: expected one of {known}, found {self.postprocess!r}.")
+        if self.uncrop is not None:
+            object.__setattr__(self, "uncrop", uncropping.margins(self.uncrop))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,3 +204,52 @@ def test_phone(open_page, address):
     width, shown = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= shown
     assert page.get_attribute("#status", "role") == "status"
+
+
+def test_keys(open_page, address, photo, tmp_path):
+    page = open_page(address)
+    load(page, photo[0])
+    page.locator("#head").click()  # out of the field, where keys are text
+
+    def area():
+        return (download(page, "#mask_download", tmp_path)[1] == 255).sum()
+
+    def press(key):
+        page.evaluate("document.activeElement.blur()")  # Enter on a button presses that
+        page.keyboard.press(key)
+
+    paint(page)
+    first = area()
+    paint(page, (-80, -40), (-40, -40))
+    assert area() > first > 0
+    press("Control+z")  # the stroke, not a completion
+    page.wait_for_timeout(500)
+    assert area() == first
+    for _ in range(3):
+        press("[")
+        page.wait_for_timeout(200)
+    paint(page, (-80, -40), (-20, -20))
+    thin = area() - first
+    assert 0 < thin < first
+    press("e")
+    paint(page, (-80, -40), (-20, -20))
+    assert area() < first + thin
+    press("b")
+
+    press("m")
+    assert page.evaluate("document.querySelector('#over').src == document.querySelector('#now').src")
+    press("m")
+    assert page.locator("#over").count() == 0
+
+    press("Enter")
+    page.wait_for_selector("#status:has-text('Completed in')")
+    ready(page)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.down("c")
+    assert page.evaluate("document.querySelector('#over').src == document.querySelector('#before').src")
+    page.keyboard.up("c")
+    assert page.locator("#over").count() == 0
+    press("Control+z")
+    page.wait_for_selector("#status:has-text('undone')")
+    ready(page)
+    assert not page.is_visible("#result")

@@ -163,7 +163,7 @@ class Work:
             yield photo
 
     def _shown(self, photo, status):
-        """What the page shows of a photo: editor, status, undo, result, slider."""
+        """What the page shows of a photo: editor, status, undo, result, slider, pictures."""
         preview = self._folder.new() / "photo.jpg"
         self._folder.keep(photo.before)
         photo.write_preview(preview)
@@ -176,7 +176,15 @@ class Work:
             gr.update(interactive=done),
             gr.update(visible=done),
             (str(photo.before), str(preview)) if done else None,
+            _pictures(photo.before, preview),
         )
+
+
+def _pictures(before, now):
+    """HTML with the photo as it was and as it is, which page.js lays over the canvas."""
+    return "".join(
+        f'<img id="{name}" src="gradio_api/file={path}">' for name, path in (("before", before), ("now", now))
+    )
 
 
 @contextlib.contextmanager

@@ -27,6 +27,11 @@ _FILLINGS = {
     "The network alone": "none",
 }
 
+_KEYS = (
+    "Keys: **[** **]** brush size, **B** brush, **E** eraser, **Enter** complete, **Ctrl-Z** undo, **C** held: "
+    "compare, **M** mask on/off."
+)
+
 LOOK = {
     # Fonts of the reader's system: nothing to fetch.
     "theme": gr.themes.Default(
@@ -132,7 +137,11 @@ def _lay_out(work, models):
             with gr.Row(elem_id="actions"):
                 complete = gr.Button("Complete", variant="primary", min_width=120, elem_id="complete")
                 undo = gr.Button("Undo completion", interactive=False, min_width=120, elem_id="undo")
+            with gr.Row(elem_id="views"):  # both are page.js's alone
+                gr.Button("Hold to compare", size="sm", min_width=90, elem_id="compare")
+                gr.Button("Mask on/off", size="sm", min_width=90, elem_id="mask_shown")
             status = gr.Markdown(elem_id="status")
+            pictures = gr.HTML(elem_id="pictures", visible="hidden")
         with gr.Column(scale=4, min_width=320):
             with gr.Column(visible=False, elem_id="result") as result:
                 slider = gr.ImageSlider(
@@ -164,9 +173,10 @@ def _lay_out(work, models):
                 )
                 save_mask = gr.Button("Save mask", size="sm", min_width=90, elem_id="mask_download")
             other = gr.Button("Another photo", size="sm", elem_id="other")
+            gr.Markdown(_KEYS, elem_id="keys")
     link = gr.DownloadButton("Download", visible="hidden", elem_id="link")
 
-    shown = [editor, status, undo, result, slider]
+    shown = [editor, status, undo, result, slider, pictures]
     opened = [token, file, start, main, *shown]
     # Progress shows on the status line: for every change of it the browser would send a canvas, or what is around one.
     quick = {"api_visibility": "private", "concurrency_limit": 2, "show_progress_on": [status]}
