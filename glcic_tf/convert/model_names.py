@@ -93,6 +93,12 @@ def networks():
     return {n: network for n, network in _SHIPPED.items() if weights(network).is_file()} | _PUBLISHED
 
 
+def here():
+    """Return {name: model file} of the networks that are on this machine: those that ship, and what was downloaded."""
+    ship = {name: weights(network) for name, network in networks().items() if network.ships}
+    return model_downloads.cached() | ship
+
+
 def is_name(model):
     """Whether a model is called by a name of `networks`, or as "package", instead of a path."""
     return isinstance(model, str) and (model == PACKAGE or model in networks())

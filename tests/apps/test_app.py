@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from glcic_tf.apps import listening, quota, web_guard, web_server
+from glcic_tf.apps import listening, quota, served_models, web_guard, web_server
 from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page import painted_photo as photo_module
 from glcic_tf.apps.page.open_photos import Photos
@@ -24,6 +24,7 @@ from glcic_tf.apps.page.temporary_files import Folder
 from glcic_tf.apps.served_models import Models
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
+from glcic_tf.networks import DEFAULT_MODEL as PACKAGED
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
 
@@ -336,6 +337,91 @@ def test_history_is_bounded(completer, tmp_path):
     for _ in range(4):
         photo.complete(completer, large, 0, "none")
     assert photo.completions == 1
+
+
+def test_results_of_a_completion(completer, tmp_path):
+    photo = Photo(write(tmp_path / "photo.png", pixels()), 10**6)
+    with pytest.raises(UserError, match="Complete something first"):
+        photo.find_results(completer)
+    photo.complete(completer, hole(), 2, "auto")
+    first = photo.pixels.copy()
+    photo.find_results(completer)
+    assert photo.results == ["auto", "texture", "poisson", "none"]
+    for name in ("none", "poisson", "texture"):
+        photo.write_result(tmp_path / f"{name}.jpg", name)
+        photo.choose(name)
+        np.testing.assert_array_equal(photo.pixels, completer(pixels(), hole(), mask_dilate=2, postprocess=name))
+    photo.choose("auto")
+    np.testing.assert_array_equal(photo.pixels, first)
+    with pytest.raises(UserError, match="no longer there"):
+        photo.choose("other")
+    photo.write_close_ups(tmp_path / "before.jpg", tmp_path / "after.jpg")
+    shapes = [images.read_image(tmp_path / f"{name}.jpg").shape for name in ("before", "after", "none")]
+    assert shapes == [(HEIGHT, WIDTH, 3)] * 3  # 24 px around the hole are all of it
+    photo.undo()
+    assert photo.results == []
+    np.testing.assert_array_equal(photo.pixels, pixels())
+
+
+def test_an_extended_canvas_is_completed_and_undone(completer, tmp_path):
+    photo = Photo(write(tmp_path / "photo.png", pixels()), 10**6)
+    painted = hole()
+    photo.set_hole(painted)
+    photo.extend(5, 0, 9, 3, 10**6)
+    assert photo.pixels.shape == (34, 56, 3) and photo.extensions == 1 and photo.completions == 0
+    extended = photo.hole(np.ones((34, 56), bool) & _extended(painted))
+    np.testing.assert_array_equal(extended, _extended(painted))
+    photo.write_extended(tmp_path / "before.png", tmp_path / "photo.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "before.png")[:31, 5:47], pixels())
+    photo.complete(completer, _extended(np.zeros_like(painted)), 8, "none")  # what is added does not grow
+    np.testing.assert_array_equal(photo.pixels[:31, 5:47], pixels())
+    np.testing.assert_array_equal(
+        photo.pixels, completer(pixels(), np.zeros_like(painted), uncrop=(5, 0, 9, 3), postprocess="none")
+    )
+    photo.undo()
+    photo.undo()
+    np.testing.assert_array_equal(photo.pixels, pixels())
+    np.testing.assert_array_equal(photo.hole(painted), painted)
+    assert photo.preview_shape == (HEIGHT, WIDTH) and photo.steps == 0
+    for wrong in ((0, 0, 0, 0), (-1, 0, 0, 0), (None, 0, 0, 0), (1.5, 0, 0, 0)):
+        with pytest.raises(UserError, match="Give the px to add on each side"):
+            photo.extend(*wrong, 10**6)
+    with pytest.raises(UserError, match="would have 142 x 31 px; at most"):
+        photo.extend(100, 0, 0, 0, 2000)
+    assert photo.pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+def _extended(inner):
+    outer = np.ones((34, 56), bool)
+    outer[:31, 5:47] = inner
+    return outer
+
+
+def test_snapping_can_be_undone(tmp_path):
+    photographed = np.full((60, 80, 3), 60, np.uint8) + pixels(shape=(60, 80)) // 16
+    photographed[20:40, 30:50] += np.array([150, 0, 0], np.uint8)
+    photo = Photo(write(tmp_path / "photo.png", photographed), 10**6)
+    with pytest.raises(UserError, match="Nothing is painted yet"):
+        photo.snap(np.zeros((60, 80), bool))
+    click = np.zeros((60, 80), bool)
+    click[28:32, 38:42] = True
+    photo.snap(click)
+    wanted = np.zeros((60, 80), bool)
+    wanted[20:40, 30:50] = True
+    np.testing.assert_array_equal(photo.hole(wanted), wanted)
+    photo.write_painted(tmp_path / "layer.png")
+    np.testing.assert_array_equal(read_painted([tmp_path / "layer.png"], (60, 80)), wanted)
+    photo.undo()
+    np.testing.assert_array_equal(photo.hole(click), click)
+
+
+def test_models_that_are_here_are_offered_and_nothing_is_downloaded(model, monkeypatch):
+    monkeypatch.setattr(served_models.model_names, "here", lambda: {"faces": model, "scenes": PACKAGED})
+    found = Models()
+    assert found.names == ["package", "faces"]
+    assert found.labels == [("scenes", "package"), ("faces", "faces")]
+    with found.using("faces") as completer:
+        assert completer(pixels(), hole(), postprocess="none").shape == (HEIGHT, WIDTH, 3)
 
 
 def test_random_hole(tmp_path):

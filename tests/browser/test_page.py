@@ -253,3 +253,40 @@ def test_keys(open_page, address, photo, tmp_path):
     page.wait_for_selector("#status:has-text('undone')")
     ready(page)
     assert not page.is_visible("#result")
+
+
+def test_results_close_up_outline_and_extension(open_page, address, photo, tmp_path):
+    path, pixels = photo
+    page = open_page(address)
+    load(page, path)
+    paint(page, (0, 0), (6, 3))
+    rough = download(page, "#mask_download", tmp_path)[1]
+    page.click("#snap")
+    page.wait_for_selector("#status:has-text('outline')")
+    ready(page)
+    assert (download(page, "#mask_download", tmp_path)[1] != rough).any()
+    page.click("#undo")
+    page.wait_for_selector("#status:has-text('undone')")
+    ready(page)
+    np.testing.assert_array_equal(download(page, "#mask_download", tmp_path)[1], rough)
+
+    complete(page)
+    _, automatic = download(page, "#download", tmp_path)
+    page.click("#each")
+    page.wait_for_selector("#results img >> nth=3")
+    page.click("#results button:has(img) >> nth=3")
+    page.wait_for_selector("#status:has-text('the network alone')")
+    ready(page)
+    assert (download(page, "#download", tmp_path)[1] != automatic).any()
+    whole = page.get_attribute("#slider img", "src")
+    page.click("#close input")
+    page.wait_for_function("whole => document.querySelector('#slider img').src != whole", arg=whole)
+
+    page.click("#extend button:has-text('Extend the canvas')")
+    page.fill("#sides input >> nth=0", "40")
+    page.press("#sides input >> nth=0", "Tab")
+    page.click("#extend_now")
+    page.wait_for_selector("#status:has-text('491 x 300 px now')")
+    ready(page)
+    mask = download(page, "#mask_download", tmp_path)[1]
+    assert (mask[:, :40] == 255).all() and (mask[:, 40:] == 0).all()

@@ -10,8 +10,9 @@ def define_app_flags():
     """Define the command's flags."""
     flags.DEFINE_list(
         "model",
-        ["package"],
-        "Names (see `glcic models`) and model files (.keras) to choose from, the first to begin with; package: scenes.",
+        [],
+        "Names (see `glcic models`) and model files (.keras) to choose from, the first to begin with; package: scenes. "
+        "By default that, and all others that ship or were downloaded.",
     )
     device_choice.define_flag()
     listening.define_flags(7860, "use the page")

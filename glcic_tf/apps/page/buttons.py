@@ -15,6 +15,12 @@ from glcic_tf.imaging import holes, images
 
 PHOTO_FORMAT, PNG = FORMATS = ("As the photo", "PNG")  # of a download
 MAX_GROW_PX = 64
+LABELS = {
+    "auto": "Automatic",
+    "texture": "The photo's own texture",
+    "poisson": "The network, blended",
+    "none": "The network alone",
+}
 _THUMBNAIL_PX = 96
 
 
@@ -37,8 +43,8 @@ class Work:
         with _told(path):
             self.photos.check_room()
             photo = Photo(path, self._max_pixels)
-        photo.before = self._folder.new() / "before.jpg"
-        photo.write_preview(photo.before)
+        photo.befores = [self._folder.new() / "before.jpg"]  # the last for the canvas as it is extended now
+        photo.write_preview(photo.befores[-1])
         self.photos.drop(token)
         height, width = photo.pixels.shape[:2]
         status = f"Paint over what should go, then press Complete. ({photo.name}, {width} x {height} px)"
@@ -70,7 +76,44 @@ class Work:
         """Undo the last completion."""
         with self._using(token) as photo:
             photo.undo()
-            return self._shown(photo, "The last completion is undone; its hole is painted again.")
+            del photo.befores[1 + photo.extensions :]
+            return self._shown(photo, "The last step is undone; what was painted is painted again.")
+
+    def extend(self, token, left, top, right, bottom):
+        """Extend the canvas, and paint what is added."""
+        with self._using(token) as photo:
+            photo.extend(left, top, right, bottom, self._max_pixels)
+            extended = self._folder.new() / "before.jpg"
+            photo.write_extended(extended, photo.befores[-1])
+            photo.befores.append(extended)
+            height, width = photo.pixels.shape[:2]
+            return self._shown(photo, f"The canvas has {width} x {height} px now; press Complete to fill it.")
+
+    def snap(self, token, layers):
+        """Make what is painted the outline of the object below it."""
+        with self._using(token) as photo:
+            photo.snap(read_painted(layers, photo.preview_shape))
+            return self._shown(photo, "What is painted is the object's outline; Undo takes that back.")
+
+    def look_closely(self, token, close):
+        """Show before and after as a close-up, or whole."""
+        with self._using(token) as photo:
+            photo.close = bool(close)
+            return self._compared(photo)
+
+    def show_results(self, token, model):
+        """Complete what was completed last by every post-process, and show that side by side."""
+        with self.models.using(model) as completer, self._using(token) as photo:
+            photo.find_results(completer)
+            return self._shown(photo, "Click on the result that you like best.")
+
+    def choose(self, token, event: gr.SelectData):
+        """Take one of the results that are shown."""
+        with self._using(token) as photo:
+            index, names = event.index, photo.results
+            name = names[index] if isinstance(index, int) and 0 <= index < len(names) else None
+            photo.choose(name)
+            return self._shown(photo, f"This is the result now: {LABELS[name][0].lower()}{LABELS[name][1:]}.")
 
     def clear(self, token):
         """Show the photo again, with nothing painted: the canvas clears itself with all that is on it."""
@@ -163,21 +206,40 @@ class Work:
             yield photo
 
     def _shown(self, photo, status):
-        """What the page shows of a photo: editor, status, undo, result, slider, pictures."""
+        """What the page shows of a photo: editor, status, undo, result, slider, pictures, results."""
         preview = self._folder.new() / "photo.jpg"
-        self._folder.keep(photo.before)
+        for path in photo.befores:
+            self._folder.keep(path)
         photo.write_preview(preview)
         layer = preview.with_name("hole.png")
         layers = [str(layer)] if photo.write_painted(layer) else []
         done = photo.completions > 0
+        results = []
+        for name in photo.results:
+            results.append((str(preview.with_name(f"{name}.jpg")), LABELS[name]))
+            photo.write_result(results[-1][0], name)
         return (
             {"background": str(preview), "layers": layers, "composite": None},
             status,
-            gr.update(interactive=done),
+            gr.update(interactive=photo.steps > 0),
             gr.update(visible=done),
-            (str(photo.before), str(preview)) if done else None,
-            _pictures(photo.before, preview),
+            self._compared(photo, preview),
+            _pictures(photo.befores[-1], preview),
+            gr.update(value=results or None, visible=bool(results), selected_index=None),
         )
+
+    def _compared(self, photo, preview=None):
+        """The two pictures of the slider; None before anything was completed."""
+        if not photo.completions:
+            return None
+        if photo.close and photo.is_completed:
+            before, after = (self._folder.new() / "close_up.jpg" for _ in range(2))
+            photo.write_close_ups(before, after)
+            return str(before), str(after)
+        if preview is None:
+            preview = self._folder.new() / "photo.jpg"
+            photo.write_preview(preview)
+        return str(photo.befores[-1]), str(preview)
 
 
 def _pictures(before, now):

@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from glcic_tf.apps import demo
-from glcic_tf.apps.page.buttons import FORMATS, MAX_GROW_PX, PHOTO_FORMAT, Work
+from glcic_tf.apps.page.buttons import FORMATS, LABELS, MAX_GROW_PX, PHOTO_FORMAT, Work
 from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
 from glcic_tf.apps.web_guard import where
 from glcic_tf.common import cli
@@ -20,13 +20,6 @@ SAMPLES = {"Coffee": "coffee.png", "Cat": "chelsea.png", "Rocket": "rocket.jpg"}
 _HEAVY = "complete"  # id of the queue of completions
 _MAX_QUICK = 64
 _HERE = Path(__file__).parent
-_FILLINGS = {
-    "Automatic": "auto",
-    "The photo's own texture": "texture",
-    "The network, blended": "poisson",
-    "The network alone": "none",
-}
-
 _KEYS = (
     "Keys: **[** **]** brush size, **B** brush, **E** eraser, **Enter** complete, **Ctrl-Z** undo, **C** held: "
     "compare, **M** mask on/off."
@@ -122,7 +115,7 @@ def _lay_out(work, models):
                 label="Photo to paint on",
                 show_label=False,
                 elem_id="editor",
-                height="min(62vh, 34rem, 100vw)",
+                height="min(62vh, 34rem, 85vw)",
                 interactive=True,
                 sources=(),
                 transforms=(),
@@ -136,16 +129,31 @@ def _lay_out(work, models):
             editor.preprocess = _layers
             with gr.Row(elem_id="actions"):
                 complete = gr.Button("Complete", variant="primary", min_width=120, elem_id="complete")
-                undo = gr.Button("Undo completion", interactive=False, min_width=120, elem_id="undo")
-            with gr.Row(elem_id="views"):  # both are page.js's alone
+                undo = gr.Button("Undo", interactive=False, min_width=90, elem_id="undo")
+                save = gr.Button("Download", min_width=90, elem_id="download")
+            with gr.Row(elem_id="views"):  # the first two are page.js's alone
                 gr.Button("Hold to compare", size="sm", min_width=90, elem_id="compare")
                 gr.Button("Mask on/off", size="sm", min_width=90, elem_id="mask_shown")
+                snap = gr.Button("Snap to object", size="sm", min_width=90, elem_id="snap")
             status = gr.Markdown(elem_id="status")
             pictures = gr.HTML(elem_id="pictures", visible="hidden")
         with gr.Column(scale=4, min_width=320):
             with gr.Column(visible=False, elem_id="result") as result:
                 slider = gr.ImageSlider(
                     label="Before | after", elem_id="slider", interactive=False, buttons=["fullscreen"], max_height=480
+                )
+                with gr.Row(elem_id="looks"):
+                    close = gr.Checkbox(False, label="Close-up", min_width=90, elem_id="close")
+                    each = gr.Button("Show all results", size="sm", min_width=90, elem_id="each")
+                results = gr.Gallery(
+                    label="Click on the one to take",
+                    visible=False,
+                    columns=2,
+                    height="auto",
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    elem_id="results",
                 )
                 kind = gr.Radio(
                     list(FORMATS),
@@ -154,18 +162,24 @@ def _lay_out(work, models):
                     info="PNG keeps what was not painted over bit for bit; JPEG compresses anew.",
                     elem_id="format",
                 )
-                save = gr.Button("Download", elem_id="download")
             with gr.Group(elem_id="settings"):
-                model = gr.Dropdown(models.names, label="Model", visible=len(models.names) > 1, elem_id="model")
+                model = gr.Dropdown(models.labels, label="Model", visible=len(models.names) > 1, elem_id="model")
                 grow = gr.Slider(
                     0, MAX_GROW_PX, 4, step=1, label="Grow what is painted, px", buttons=[], elem_id="grow"
                 )
                 postprocess = gr.Dropdown(
-                    list(_FILLINGS.items()),
+                    [(label, name) for name, label in LABELS.items()],
                     value=postprocesses.DEFAULT,
                     label="Fill with",
                     elem_id="postprocess",
                 )
+            with gr.Accordion("Extend the canvas", open=False, elem_id="extend"):
+                with gr.Row(elem_id="sides"):
+                    sides = [
+                        gr.Number(0, precision=0, minimum=0, label=f"{side}, px", min_width=70)
+                        for side in ("Left", "Top", "Right", "Bottom")
+                    ]
+                extend = gr.Button("Extend", size="sm", elem_id="extend_now")
             with gr.Row(elem_id="mask"):
                 random = gr.Button("Random hole", size="sm", min_width=90, elem_id="random")
                 mask = gr.UploadButton(
@@ -176,7 +190,7 @@ def _lay_out(work, models):
             gr.Markdown(_KEYS, elem_id="keys")
     link = gr.DownloadButton("Download", visible="hidden", elem_id="link")
 
-    shown = [editor, status, undo, result, slider, pictures]
+    shown = [editor, status, undo, result, slider, pictures, results]
     opened = [token, file, start, main, *shown]
     # Progress shows on the status line: for every change of it the browser would send a canvas, or what is around one.
     quick = {"api_visibility": "private", "concurrency_limit": 2, "show_progress_on": [status]}
@@ -190,8 +204,13 @@ def _lay_out(work, models):
     mask.upload(work.take_mask, [mask, token], shown, **quick)
     editor.clear(work.clear, [token], shown, **quick)
     undo.click(work.undo, [token], shown, **quick)
+    extend.click(work.extend, [token, *sides], shown, **quick)
+    snap.click(work.snap, [token, editor], shown, **quick)
+    close.change(work.look_closely, [token, close], [slider], **quick)
+    results.select(work.choose, [token], shown, **quick)
     heavy = {"concurrency_id": _HEAVY, "concurrency_limit": len(models.names)}
     complete.click(work.complete_painted, [token, editor, model, grow, postprocess], shown, **quick | heavy)
+    each.click(work.show_results, [token, model], shown, **quick | heavy)
     fetch = "() => document.querySelector('#link').click()"
     for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
         button.click(function, inputs, [link], **quick).success(None, js=fetch, api_visibility="private")
