@@ -18,6 +18,7 @@ import pytest
 from glcic_tf.apps import listening, quota, served_models, web_guard, web_server
 from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page import painted_photo as photo_module
+from glcic_tf.apps.page.buttons import Work
 from glcic_tf.apps.page.open_photos import Photos
 from glcic_tf.apps.page.painted_photo import Photo, read_painted
 from glcic_tf.apps.page.temporary_files import Folder
@@ -389,6 +390,20 @@ def test_an_extended_canvas_is_completed_and_undone(completer, tmp_path):
     with pytest.raises(UserError, match="would have 142 x 31 px; at most"):
         photo.extend(100, 0, 0, 0, 2000)
     assert photo.pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_before_keeps_the_size_of_a_canvas_whose_extension_is_forgotten(completer, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(photo_module, "_MAX_UNDO", 2)
+    photos = Photos(10**9, 3600)
+    work = Work(models, photos, Folder(tmp_path, 1800, 1800), 10**6)
+    token = work.open(write(tmp_path / "photo.png", pixels()), None)[0]
+    work.extend(token, 5, 0, 9, 3)
+    with photos.using(token) as photo:
+        for _ in range(2):
+            photo.complete(completer, _extended(hole()), 0, "none")
+    work.undo(token)
+    with photos.using(token) as photo:
+        assert images.read_image(photo.befores[-1]).shape == photo.pixels.shape == (34, 56, 3)
 
 
 def _extended(inner):

@@ -65,6 +65,7 @@ class Photo:
         suffix: of the format to write, ".jpg" for example: the file's own if that is written, or the nearest.
         preview_shape: (height, width) in px.
         known: slice of the pixels that what is painted may grow in: of an extended canvas, the photo alone.
+        extensions: how often the canvas was extended, also where that can no longer be undone.
         close: whether its before and after are to be shown as a close-up.
         lock: to be held while anything here is used.
 
@@ -75,7 +76,7 @@ class Photo:
     def __init__(self, path, max_pixels):
         self.pixels, self._metadata, self.suffix, *_ = images.open_image(path, max_pixels, isolated=True)
         self.name = Path(path).name
-        self.lock, self.close = threading.Lock(), False
+        self.lock, self.close, self.extensions = threading.Lock(), False, 0
         self._history, self._results = [], {}
         self._resized()
         self.set_hole(None)
@@ -94,11 +95,6 @@ class Photo:
     def steps(self):
         """How many steps can be undone: completions, extensions and outlines."""
         return len(self._history)
-
-    @property
-    def extensions(self):
-        """How many extensions can be undone."""
-        return sum(step.inner is not None for step in self._history)
 
     @property
     def is_completed(self):
@@ -217,6 +213,7 @@ class Photo:
             raise UserError(f"The photo would have {width} x {height} px; {most}. Add less.")
         inner = added.box(self.pixels.shape)
         self._remember(self._hole, inner=inner)
+        self.extensions += 1
         self.pixels, hole = uncropping.extend(self.pixels, added), uncropping.extend_hole(self._hole, added)
         self.known = inner
         self._resized(inner)
@@ -255,6 +252,7 @@ class Photo:
             self.pixels[self._unpacked(step.grown)] = step.values
         self.known = step.known
         if step.inner is not None:
+            self.extensions -= 1
             self.pixels = self.pixels[step.inner].copy()
             self._resized()
             self.known = step.known
