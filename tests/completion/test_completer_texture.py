@@ -10,7 +10,7 @@ from glcic_tf.completion.completer import Completer
 def _completer(postprocess="texture"):
     """Make a completer without a network, that fills holes with one grey."""
     made = Completer.__new__(Completer)
-    made.trained_hole_px, made.postprocess = None, postprocess
+    made.trained_hole_px, made.frame, made.postprocess = None, None, postprocess
     made._fill = lambda image, hole, wanted: image.__setitem__(wanted, np.array(99, image.dtype))
     return made
 
