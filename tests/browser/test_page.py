@@ -1,14 +1,11 @@
 """app.py in a browser: photos are opened, painted on with the mouse, completed, compared, undone and downloaded."""
 
-import itertools
-
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
 CANVAS = "#editor .pixi-target canvas"
-BUTTONS = ("Pan", "Brush", "Erase", "Size")  # that of the views, and the strip
 
 
 @pytest.fixture(scope="module")
@@ -200,12 +197,6 @@ def test_phone(open_page, address):
     page = open_page(address, phone=True)
     page.tap("#samples button:has-text('Rocket')")
     ready(page)
-    views, *brushes = (page.locator(f"#editor button[aria-label={name}]").bounding_box() for name in BUTTONS)
-    photo = page.locator(CANVAS).bounding_box()
-    for left, right in itertools.pairwise([*brushes, views]):  # none lies on another, or on the photo
-        assert photo["x"] <= left["x"] and left["x"] + left["width"] <= right["x"]
-        assert left["y"] + left["height"] < photo["y"] + 60
-    assert page.locator("#download").bounding_box()["y"] < page.viewport_size["height"] - 40  # in sight, unscrolled
     paint(page, (30, -30), (30, 20))
     page.tap("#complete")
     page.wait_for_selector("#slider img")
