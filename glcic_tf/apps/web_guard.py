@@ -156,7 +156,7 @@ class Guard:
         except Exception as error:
             cli.say(f"{scope['method']} {scope['path'][:80]!r} failed: {where(error)}")
             if not started:
-                await JSONResponse({"detail": "Something went wrong here."}, 500)(scope, receive, send)
+                await _refused(500, "Something went wrong here.")(scope, receive, send)
 
     def _below_root(self, scope):
         """A proxy may keep its path, or cut it off: ASGI wants it in both."""

@@ -148,6 +148,14 @@ def test_transparency_is_the_hole_where_there_is_no_mask(address, models, photo,
         assert status == 200 and np.array_equal(decoded(body, tmp_path), completer(image, "alpha"))
 
 
+def test_the_canvas_is_extended_without_a_mask(address, models, photo, tmp_path):
+    status, headers, body = post(address, {"image": encoded(photo, tmp_path)}, uncrop="5,0,9,3")
+    with models.using("narrow") as completer:
+        expected = completer.complete(photo, "alpha", uncrop=(5, 0, 9, 3))
+    assert status == 200 and np.array_equal(decoded(body, tmp_path), expected.image), body
+    assert json.loads(headers["X-Completion"]) == expected.told()
+
+
 def test_models_and_formats_can_be_chosen(address, models, photo, hole, tmp_path):
     files = {"image": encoded(photo, tmp_path), "mask": encoded(np.where(hole, 255, 0).astype(np.uint8), tmp_path)}
     assert json.loads(get(f"{address}/api/v1/models")) == {"models": ["narrow", "other"]}
@@ -176,6 +184,13 @@ def test_all_formats_that_are_written_have_a_type():
         ({"scale": "nan"}, 422, "scale: expected 'auto'"),
         ({"mask_dilate": "-1"}, 422, "mask_dilate: input should be greater than or equal to 0."),
         ({"jpeg_quality": "101"}, 422, "jpeg_quality: input should be less than or equal to 100."),
+        (
+            {"uncrop": "5,0,x"},
+            422,
+            "uncrop: expected px to add at left,top,right,bottom, from 0 up and not all 0; found",
+        ),
+        ({"uncrop": "0,0,0,0"}, 422, "uncrop: expected px to add"),
+        ({"uncrop": "9999999999,0,0,0"}, 422, "image: would have 10000000041 x 31 px with uncrop; at most"),
         ({"format": "exe"}, 422, "format: input should be"),
         ({"image": b"none"}, 422, "image: is not an image that can be read"),
         ({"image": None}, 422, "image: field required."),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from glcic_tf.apps import listening, quota, served_models, web_guard, web_server
+from glcic_tf.apps.api import api_server
 from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page import painted_photo as photo_module
 from glcic_tf.apps.page.buttons import Work
@@ -64,7 +65,8 @@ def address(models, tmp_path_factory):
         for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):
             patch.setenv(name, "")
         folder = Folder(tmp_path_factory.mktemp("temporary"), 1800, 1800)
-        application = page_server.app(models, folder, quota.Limits(1, 1, 4))
+        limits = quota.Limits(1, 1, 4)
+        application = api_server.Beside(page_server.app(models, folder, limits), api_server.app(models, limits))
         guarded = web_guard.Guard(application, web_guard.access("127.0.0.1", listener))
         running = web_server.server(guarded, "on")
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
@@ -215,7 +217,8 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
         ("/gradio_api/queue/join", b"[" * 100_000, 400),
         ("/gradio_api/call/complete", b"\xff", 400),
         ("/gradio_api/reset", [], 400),
-        ("/docs", None, 404),
+        ("/redoc", None, 404),
+        ("/api/v2/complete", {}, 404),
     ],
 )
 def test_what_is_let_through(address, path, body, status):
@@ -264,6 +267,20 @@ def test_twenty_requests_at_once(client, tmp_path):
     done = found.count("photo_completed.png")
     assert done >= 5 and all("full" in text.lower() for text in found if text != "photo_completed.png"), found
     assert ask(client, image, mask)
+
+
+def test_the_api_beside_the_page_gives_what_complete_file_writes(address, completer, tmp_path):
+    import httpx
+
+    image, mask = write(tmp_path / "photo.png", pixels()), write(tmp_path / "mask.png", hole())
+    completer.complete_file(image, mask, tmp_path / "out.png", postprocess="poisson")
+    sent = {"image": image.read_bytes(), "mask": mask.read_bytes()}
+    answer = httpx.post(f"{address}/api/v1/complete", files=sent, data={"postprocess": "poisson"}, timeout=60)
+    assert answer.status_code == 200 and answer.content == (tmp_path / "out.png").read_bytes(), answer.text
+    assert json.loads(send(address, "/api/v1/models")[1]) == {"models": ["narrow"]}
+    assert "/api/v1/complete" in json.loads(send(address, "/openapi.json")[1])["paths"]
+    for path in ("/docs", "/health"):
+        assert send(address, path)[0] == 200
 
 
 def test_a_port_that_is_taken_is_one_line():

@@ -124,7 +124,7 @@ def test_nobody_is_told_before_the_request_what_others_may_send(port):
 
 def test_a_bug_is_one_line_and_tells_nothing(port, capsys):
     status, _, body = ask(port, "/bug")
-    assert status == 500 and json.loads(body) == {"detail": "Something went wrong here."}
+    assert status == 500 and set(json.loads(body).values()) == {"Something went wrong here."}
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -105,6 +105,10 @@ def _define(api, models, limits):
         invert_mask: typing.Annotated[bool, Form(description="Black is the hole.")] = False,
         resize_mask: typing.Annotated[bool, Form(description="Bring a mask of another size to the image's.")] = False,
         mask_dilate: typing.Annotated[int, Form(ge=0, le=1024, description="Grow the hole by so many px.")] = 0,
+        uncrop: typing.Annotated[
+            str | None,
+            Form(description="left,top,right,bottom: px to add on each side and complete; mask is not needed then."),
+        ] = None,
         format: typing.Annotated[
             typing.Literal[request_completion.FORMATS] | None,
             Form(description="Of the answer; by default the image's."),
@@ -124,6 +128,7 @@ def _define(api, models, limits):
             "invert_mask": invert_mask,
             "resize_mask": resize_mask,
             "mask_dilate": mask_dilate,
+            "uncrop": uncrop.split(",") if uncrop else None,
         }
         files = [_checked(name, file, limits) for name, file in (("image", image), ("mask", mask))]
         with queue.place():
