@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -156,6 +157,30 @@ def test_the_canvas_is_extended_without_a_mask(address, models, photo, tmp_path)
     assert json.loads(headers["X-Completion"]) == expected.told()
 
 
+def test_files_of_a_request_are_deleted_and_so_are_those_of_a_server_that_was_killed(
+    models, tmp_path, monkeypatch, photo
+):
+    folder, seen = tmp_path / "temporary", []
+    left = folder / "glcic-app-left"
+    left.mkdir(parents=True)
+    (left / ".lock").touch()  # which nobody holds any longer
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    class Watched:
+        @contextlib.contextmanager
+        def using(self, name):
+            with models.using(name) as completer:
+                yield completer
+                seen.extend(path.name for path in folder.glob("*/[!.]*"))
+
+    image = io.BytesIO(encoded(photo, tmp_path))
+    request_completion.complete(Watched(), "narrow", image, None, {"uncrop": (3, 0, 0, 0)})
+    assert sorted(seen) == ["completed.png", "image"]
+    with pytest.raises(request_completion.Refused):
+        request_completion.complete(Watched(), "narrow", io.BytesIO(b"none"), None, {})
+    assert not list(folder.glob("glcic-*"))
+
+
 def test_models_and_formats_can_be_chosen(address, models, photo, hole, tmp_path):
     files = {"image": encoded(photo, tmp_path), "mask": encoded(np.where(hole, 255, 0).astype(np.uint8), tmp_path)}
     assert json.loads(get(f"{address}/api/v1/models")) == {"models": ["narrow", "other"]}
@@ -218,6 +243,27 @@ def test_errors_are_one_line_about_a_field(address, photo, hole, tmp_path, chang
     told = json.loads(body)
     assert found == status and list(told) == ["error"] and told["error"].startswith(message), told
     assert "/tmp" not in told["error"] and "\n" not in told["error"] and headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"none", 400, "POST /api/v1/complete: invalid multipart data; see /docs."),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nnarrow\r\n--b--\r\n',
+            422,
+            "image: field required.",
+        ),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\na\r\n' * 2 + b"--b--\r\n",
+            422,
+            "image: is given more than once.",
+        ),
+    ],
+)
+def test_forms_that_are_not_as_they_should_be(address, body, status, message):
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(len(body))}
+    assert raw(address, "POST", "/api/v1/complete", headers, body) == (status, {"error": message})
 
 
 def raw(address, method, path, headers, body=b""):

@@ -115,9 +115,12 @@ def _define(api, models, limits):
         ] = None,
         jpeg_quality: typing.Annotated[int, Form(ge=1, le=100)] = images.JPEG_QUALITY,
     ):
-        for field in await request.form():
+        form = await request.form()
+        for field in form:
             if field not in complete.__annotations__ or field == "request":
                 raise request_completion.Refused(422, f"{field[:80]!r}: there is no such field; see /docs.")
+            if len(form.getlist(field)) > 1:
+                raise request_completion.Refused(422, f"{field}: is given more than once.")
         model = model or models.names[0]
         if model not in turns:
             known = ", ".join(models.names)

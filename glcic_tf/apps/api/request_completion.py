@@ -3,9 +3,9 @@
 import dataclasses
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
+from glcic_tf.apps.page import temporary_files
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion.options import Options
 from glcic_tf.imaging import images
@@ -72,7 +72,7 @@ def complete(models, name, image, mask, options, image_format=None, jpeg_quality
         options = dataclasses.asdict(Options(**options))
     except ValueError as error:
         raise Refused(422, str(error)) from error
-    with tempfile.TemporaryDirectory(prefix="glcic-api-") as folder:
+    with temporary_files.own_folder() as folder:
         paths = {"image": Path(folder, "image"), "mask": Path(folder, "mask")}
         for part, sent in (("image", image), ("mask", mask)):
             if sent is not None:

@@ -14,19 +14,22 @@ from glcic_tf.common.errors import UserError
 _SWEEP_S = 60
 _OWN, _KEPT = "own", "kept"
 _PREFIX, _LOCK = "glcic-app-", ".lock"
+_making = threading.Lock()
 
 
 @contextlib.contextmanager
 def own_folder():
-    """Yield an empty folder, and delete it in the end, with those of pages that ended without doing so."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_ours(left) and (lock := _locked(left / _LOCK, "r")):
-            with lock:
-                shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, contextlib.ExitStack() as held:
-        lock = _locked(Path(folder) / _LOCK, "w")
-        if lock:
-            held.enter_context(lock)
+    """Yield an empty folder, and delete it in the end, with those of servers that ended without doing so."""
+    with contextlib.ExitStack() as held:
+        with _making:  # else another thread could take one that has no lock yet for one that was left
+            for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+                if _is_ours(left) and (lock := _locked(left / _LOCK, "r")):
+                    with lock:
+                        shutil.rmtree(left, ignore_errors=True)
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
+            lock = _locked(Path(folder) / _LOCK, "w")
+            if lock:
+                held.enter_context(lock)
         yield folder
 
 
