@@ -72,3 +72,14 @@ def small_config():
         return config
 
     return make
+
+
+@pytest.fixture
+def memory():
+    """fsspec's file system in memory, behind memory://; empty again afterwards."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]

@@ -21,7 +21,6 @@ class Models:
 
     Attributes:
         names: of all, in the order given.
-        labels: [(what to show, name)] of all.
 
     Raises:
         UserError: a model is missing or is none.
@@ -34,6 +33,7 @@ class Models:
             from glcic_tf.completion.completer import Completer
 
             for path, model in found.items():
+                model = model_names.DEFAULT if model == PACKAGE else model
                 stem = model if model_names.is_name(model) else Path(path).stem
                 name = files.printable(path if stem in self._entries else stem)
                 self._entries[name] = [path, Completer.load(path), threading.Lock()]
@@ -41,7 +41,6 @@ class Models:
             if os.path.realpath(path) not in found:
                 self._entries[name] = [path, None, threading.Lock()]
         self.names = list(self._entries)
-        self.labels = [(model_names.DEFAULT if name == PACKAGE else name, name) for name in self.names]
 
     @contextlib.contextmanager
     def using(self, name):

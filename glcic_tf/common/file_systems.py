@@ -4,6 +4,7 @@
 and raise whatever their libraries do. `web_folders` is the fourth.
 """
 
+import contextlib
 import logging
 import os
 
@@ -12,6 +13,7 @@ from glcic_tf.common.errors import UserError
 
 _MAX_FOLDERS, _MAX_DEPTH, _MAX_NAMES = 100_000, 64, 20_000_000  # of a walk: a server could make up more for ever
 _CHUNK_BYTES = 2**20
+_ATOMIC = ("gs", "gcs", "s3", "s3a", "abfs", "abfss", "az")  # object stores: what was not sent whole is not there
 
 
 class Local:
@@ -46,7 +48,7 @@ class TensorFlow:
     def __init__(self):
         import tensorflow as tf
 
-        self._gfile = tf.io.gfile
+        self._gfile, self._beyond_end = tf.io.gfile, tf.errors.OutOfRangeError
 
     def is_folder(self, path):  # noqa: D102
         return self._gfile.isdir(path.url)
@@ -59,7 +61,10 @@ class TensorFlow:
 
     def read(self, path, start, length):  # noqa: D102
         with self._gfile.GFile(path.url, "rb") as file:
-            file.seek(start)
+            try:
+                file.seek(start)
+            except self._beyond_end:
+                return b""
             return file.read(length)
 
     def copy(self, path, target, max_bytes):
@@ -79,9 +84,19 @@ class TensorFlow:
         """Raise UserError where nothing can ever be written."""
 
     def write(self, source, path):
-        """Copy the local file `source` to a URL; the folder need not exist."""
+        """Copy the local file `source` to a URL, where it appears complete; the folder need not exist."""
         self._gfile.makedirs(path.parent.url)
-        self._gfile.copy(str(source), path.url, overwrite=True)
+        if path.scheme in _ATOMIC:
+            self._gfile.copy(str(source), path.url, overwrite=True)
+            return
+        part = path.parent / f".{path.name}.part"
+        try:
+            self._gfile.copy(str(source), part.url, overwrite=True)
+            self._gfile.rename(part.url, path.url, overwrite=True)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._gfile.remove(part.url)
+            raise
 
 
 class Fsspec:
@@ -90,7 +105,8 @@ class Fsspec:
     def __init__(self, path):
         from fsspec.core import url_to_fs
 
-        logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where it found an account
+        for driver in ("aiobotocore", "botocore"):  # they tell where they found an account
+            logging.getLogger(driver).setLevel(logging.WARNING)
         self._url_to_fs = url_to_fs
         self._opened(path)  # is there a driver?
 
@@ -144,6 +160,20 @@ class Fsspec:
         pass
 
     def write(self, source, path):  # noqa: D102
+        if path.scheme in _ATOMIC:
+            self._put(source, path)
+            return
+        part = path.parent / f".{path.name}.part"
+        (fs, part_name), (_, name) = self._opened(part), self._opened(path)
+        try:
+            self._put(source, part)
+            fs.mv(part_name, name)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                fs.rm_file(part_name)
+            raise
+
+    def _put(self, source, path):
         fs, name = self._opened(path)
         try:
             fs.put_file(str(source), name)

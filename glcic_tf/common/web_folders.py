@@ -6,7 +6,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from glcic_tf.common import file_systems
 from glcic_tf.common.errors import UserError
 
-_CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_CONNECT_SECONDS, _READ_SECONDS, _ALL_SECONDS = 10, 60, 1800  # the last: of a request that goes on drop by drop
 _MAX_PAGE_BYTES = 2**26
 _PLAIN = {"Accept-Encoding": "identity"}  # else lengths would be those of something compressed
 
@@ -19,7 +19,7 @@ class Web:
         from fsspec import filesystem
 
         self._error = aiohttp.ClientResponseError
-        timeout = aiohttp.ClientTimeout(None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+        timeout = aiohttp.ClientTimeout(_ALL_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
         self._fs = filesystem("http", client_kwargs={"timeout": timeout})
 
     def is_folder(self, path):

@@ -17,11 +17,12 @@ import pytest
 
 from glcic_tf.apps import listening, quota, served_models, web_guard, web_server
 from glcic_tf.apps.api import api_server
-from glcic_tf.apps.page import page_server
+from glcic_tf.apps.page import page_server, previews
 from glcic_tf.apps.page import painted_photo as photo_module
 from glcic_tf.apps.page.buttons import Work
 from glcic_tf.apps.page.open_photos import Photos
-from glcic_tf.apps.page.painted_photo import Photo, read_painted
+from glcic_tf.apps.page.painted_photo import Photo
+from glcic_tf.apps.page.previews import read_painted
 from glcic_tf.apps.page.temporary_files import Folder
 from glcic_tf.apps.served_models import Models
 from glcic_tf.common.errors import UserError
@@ -329,7 +330,7 @@ def test_photo_is_completed_and_undone(completer, tmp_path, channels, dtype):
 
 
 def test_a_hole_painted_on_a_preview_is_enlarged_and_one_from_a_file_stays_exact(tmp_path, monkeypatch):
-    monkeypatch.setattr(photo_module, "PREVIEW_PX", 21)
+    monkeypatch.setattr(previews, "PREVIEW_PX", 21)
     photo = Photo(write(tmp_path / "photo.png", pixels()), 10**6)
     assert photo.preview_shape == (16, 21)
     painted = np.zeros((16, 21), bool)
@@ -450,8 +451,7 @@ def test_snapping_can_be_undone(tmp_path):
 def test_models_that_are_here_are_offered_and_nothing_is_downloaded(model, monkeypatch):
     monkeypatch.setattr(served_models.model_names, "here", lambda: {"faces": model, "scenes": PACKAGED})
     found = Models()
-    assert found.names == ["package", "faces"]
-    assert found.labels == [("scenes", "package"), ("faces", "faces")]
+    assert found.names == ["scenes", "faces"]
     with found.using("faces") as completer:
         assert completer(pixels(), hole(), postprocess="none").shape == (HEIGHT, WIDTH, 3)
 

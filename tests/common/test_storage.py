@@ -5,7 +5,6 @@ import pickle
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from glcic_tf.common import file_systems, storage
@@ -15,14 +14,6 @@ from tests.common.web_server import serving
 
 CONTENT = {"a.jpg": b"first", "ö #1.jpg": b"second", "sub dir/b.jpg": b"third", "sub dir/.c.jpg": b"", ".d/e.jpg": b""}
 SEEN = {"": ["a.jpg", "ö #1.jpg"], "sub dir/": ["b.jpg"]}
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture
@@ -312,3 +303,30 @@ def test_packages_that_are_missing_are_named(url, missing, said, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=f"^{url}: {said}"):
         storage.exists(url)
+
+
+@pytest.mark.parametrize("kind", ["memory", "tensorflow"])
+def test_an_upload_that_fails_leaves_what_was_there(kind, memory, tmp_path, monkeypatch):
+    url = "memory://bucket/a.png" if kind == "memory" else f"file://{tmp_path}/to/a.png"
+    for name, content in (("old", b"old"), ("new", b"new")):
+        (tmp_path / name).write_bytes(content)
+    storage.upload(tmp_path / "old", url)
+
+    def broken(*_, **__):
+        raise OSError("the line is dead")
+
+    if kind == "memory":
+        monkeypatch.setattr(type(memory), "mv", broken)
+    else:
+        import tensorflow as tf
+
+        monkeypatch.setattr(tf.io.gfile, "rename", broken)
+    with pytest.raises(UserError, match="cannot be written"):
+        storage.upload(tmp_path / "new", url)
+    folder = url.rpartition("/")[0]
+    assert storage.read(url, 0, 9) == b"old" and list(storage.files(folder)) == ["a.png"]
+
+
+def test_what_lies_beyond_the_end_is_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert storage.read(f"file://{tmp_path}/a", 7, 2) == b""

@@ -2,7 +2,6 @@
 
 import json
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -39,14 +38,6 @@ def done(tmp_path_factory, model):
     assert infer(folder / "photos", folder / "masks", folder / "done", model) == 0
     (folder / "photos" / "broken.png").write_text("hello")
     return folder
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture(params=["memory", "web"])

@@ -2,7 +2,6 @@
 
 import csv
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -14,14 +13,6 @@ from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from tests.common.web_server import serving
 from tests.small_networks import completion_network
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ _METHODS = ("GET", "POST", "POST", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")
 _FILE = {"path": "/tmp/x", "meta": {"_type": "gradio.FileData"}}
 _BODIES = (
     {"fn_index": 0, "data": [_FILE, None], "session_hash": "a", "event_data": None, "trigger_id": 3},
-    {"data": [_FILE, _FILE, "package", 4, "none", False, False]},
+    {"data": [_FILE, _FILE, "scenes", 4, "none", False, False]},
     {"id": "0123456789abcdef", "natural": True, "ms": 500},
     {"name": "Ann"},
     {"session_hash": "a", "fn_index": 1, "event_id": "b"},

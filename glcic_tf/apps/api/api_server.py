@@ -66,9 +66,18 @@ def app(models, limits):
 
 _SUMMARY = "Fills the holes of photos (Globally and Locally Consistent Image Completion, Iizuka et al. 2017)."
 _ERRORS = {
-    422: {"description": 'The request is at fault: {"error": "what was found, what was expected"}'},
-    413: {"description": "A file is too large."},
-    503: {"description": "Too many requests wait: try again later."},
+    status: {"description": f'{why} {{"error": "what was found, what was expected"}}'}
+    for status, why in {
+        400: "The body is not a form.",
+        401: "A token is missing or wrong.",
+        403: "Another site's page asks.",
+        411: "The length of the body is missing.",
+        413: "A file is too large.",
+        421: "The server does not go by this name.",
+        422: "A field is at fault.",
+        429: "Too many requests of one client at once.",
+        503: "Too many requests wait: try again later.",
+    }.items()
 }
 
 

@@ -1,7 +1,8 @@
 """The page to remove things from photos: `glcic app`.
 
-`painted_photo` is one photo at work, `open_photos` all of them, `temporary_files` what is temporary; `layout` is what
-the browser shows, `buttons` what its buttons do, and `page_server` lets nothing through but what the page needs.
+`painted_photo` is one photo at work, `previews` what the browser has of it, `open_photos` all of them, and
+`temporary_files` what is temporary; `layout` is what the browser shows, `buttons` what its buttons do, and
+`page_server` lets nothing through but what the page needs.
 """
 
 import os

@@ -23,7 +23,7 @@ def run_app():
     """Open a page to remove things from photos: paint over them, press Complete.
 
       glcic app
-      glcic app --model run/joint.keras,package --port 8080
+      glcic app --model run/joint.keras,scenes --port 8080
 
     Photos stay on this machine, and nobody else on the network sees the page, unless --host says so.
     """

@@ -9,7 +9,8 @@ import gradio as gr
 import numpy as np
 
 from glcic_tf.apps import demo
-from glcic_tf.apps.page.painted_photo import Photo, read_painted, result_name
+from glcic_tf.apps.page.painted_photo import Photo, result_name
+from glcic_tf.apps.page.previews import read_painted
 from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import holes, images
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from glcic_tf.apps import demo
 from glcic_tf.apps.page.buttons import FORMATS, LABELS, MAX_GROW_PX, PHOTO_FORMAT, Work
-from glcic_tf.apps.page.painted_photo import BRUSH_RGBA
+from glcic_tf.apps.page.previews import BRUSH_RGBA
 from glcic_tf.apps.web_guard import where
 from glcic_tf.common import cli
 from glcic_tf.completion import postprocesses
@@ -163,7 +163,7 @@ def _lay_out(work, models):
                     elem_id="format",
                 )
             with gr.Group(elem_id="settings"):
-                model = gr.Dropdown(models.labels, label="Model", visible=len(models.names) > 1, elem_id="model")
+                model = gr.Dropdown(models.names, label="Model", visible=len(models.names) > 1, elem_id="model")
                 grow = gr.Slider(
                     0, MAX_GROW_PX, 4, step=1, label="Grow what is painted, px", buttons=[], elem_id="grow"
                 )

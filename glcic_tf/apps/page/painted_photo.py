@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from glcic_tf.apps.page import previews
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
 from glcic_tf.completion import postprocesses, uncropping
@@ -15,12 +16,8 @@ from glcic_tf.data.random_holes import HoleSpec
 from glcic_tf.imaging import holes, images, outlines
 from glcic_tf.imaging.image_metadata import Metadata
 
-PREVIEW_PX = 1280  # longest side of what the browser shows
-# Pink, as photos seldom are. Mostly opaque, so that `images.read_mask` takes it for white, also where all is painted.
-BRUSH_RGBA = (255, 92, 158, 179)
 _WHOLE = np.s_[:, :]
 _MAX_UNDO = 20
-_MAX_LAYERS = 4  # the page offers one
 _LEAST_AROUND_PX = 24  # of what a close-up shows around a hole
 _RANDOM_HOLE_PX = 256  # side of the square that random holes are drawn in
 
@@ -232,7 +229,7 @@ class Photo:
             raise UserError("Nothing is painted yet: paint roughly over an object, or click on it.")
         hole = self.hole(painted)
         rough = holes.resize(hole, self.preview_shape)
-        found = outlines.snapped(_for_browser(self.pixels, self.preview_shape), rough)
+        found = outlines.snapped(previews.picture(self.pixels, self.preview_shape), rough)
         if found is None:
             raise UserError("No outline was found: paint over more of the object, or less of what is around it.")
         self._remember(hole)
@@ -293,8 +290,8 @@ class Photo:
         images.write_image(path, uncropping.extend(picture, margins), 90, self._picture_metadata())
 
     def _write_picture(self, path, pixels):
-        shape = _within_preview(pixels.shape)
-        images.write_image(path, _for_browser(pixels, shape), 90, self._picture_metadata())
+        shape = previews.within(pixels.shape)
+        images.write_image(path, previews.picture(pixels, shape), 90, self._picture_metadata())
 
     def _picture_metadata(self):
         return Metadata(icc=self._metadata.icc, chroma="4:2:0")
@@ -306,7 +303,7 @@ class Photo:
             del self._history[0]
 
     def _resized(self, known=_WHOLE):
-        self.preview_shape, self.known = _within_preview(self.pixels.shape), known
+        self.preview_shape, self.known = previews.within(self.pixels.shape), known
 
     def _unpacked(self, bits):
         shape = self.pixels.shape[:2]
@@ -326,48 +323,9 @@ class Photo:
 
     def write_painted(self, path):
         """Write what is painted as a layer of the preview: PNG in RGBA. Returns whether there is anything."""
-        layer = np.where(self._painted[..., None], np.array(BRUSH_RGBA, np.uint8), np.uint8(0))
+        layer = np.where(self._painted[..., None], np.array(previews.BRUSH_RGBA, np.uint8), np.uint8(0))
         images.write_image(path, layer)
         return bool(self._painted.any())
-
-
-def _within_preview(shape):
-    """(height, width) at which the browser is shown a picture of `shape`."""
-    factor = min(1, PREVIEW_PX / max(shape[:2]))
-    return tuple(max(1, round(side * factor)) for side in shape[:2])
-
-
-def _for_browser(pixels, shape):
-    """What the browser shows of pixels: 8-bit grey or RGB of `shape`, transparency on white."""
-    small = cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA).reshape(*shape, -1)
-    if small.dtype == np.uint16:
-        small = ((small.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if small.shape[2] == 4:
-        opaque = small[..., 3:] / np.float32(255)
-        small = np.rint(small[..., :3] * opaque + 255 * (1 - opaque)).astype(np.uint8)
-    return small
-
-
-def read_painted(layers, shape):
-    """Return what is painted on a preview.
-
-    Args:
-        layers: image files as the browser sends them, a few.
-        shape: (height, width) of the preview in px.
-
-    Returns:
-        bool [height, width].
-
-    Raises:
-        UserError: a layer is no image, or too large, or there are too many.
-    """
-    if len(layers) > _MAX_LAYERS:
-        raise UserError(f"There are {len(layers)} layers; expected at most {_MAX_LAYERS}.")
-    painted = np.zeros(shape, bool)
-    for path in layers:
-        mask = images.read_mask(path, 4 * PREVIEW_PX**2, isolated=True)
-        painted |= mask if mask.shape == tuple(shape) else holes.resize(mask, shape)
-    return painted
 
 
 def result_name(name, suffix):
