@@ -2,10 +2,10 @@
 
     glcic train --config compact --data_dir photos/ --workdir run/
 
-Made what the weights in this repository began from (configs/compact_further.py went on): MODEL_CARD.md has the data, the
-times on 2 CPU cores and the figures. After the first three stages, an hour and a quarter, the network is 1.7 dB better
-than Telea's method inside the hole; the rest was added once the recipe had proved right, so the crops grow from 64 px a
-second time, with more steps.
+Made what the weights in this repository began from (configs/compact_further.py went on): MODEL_CARD.md has the data,
+the times on 2 CPU cores and the figures. After the first three stages, an hour and a quarter, the network is 1.7 dB
+better than Telea's method inside the hole; the rest was added once the recipe had proved right, so the crops grow from
+64 px a second time, with more steps.
 
 Departures from the paper, for little compute: half the channels; crops that grow; a term over the known pixels, which
 teaches the encoder and decoder at first and fades to 0 before the joint phase; Adam with cosine decay instead of
