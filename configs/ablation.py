@@ -1,10 +1,10 @@
-"""The paper's ablation at a small size: what each of D's towers does. 64 px, from the weights in the repository.
+"""The paper's ablation at a small size, 64 px, from the weights in the repository: what each of D's towers does.
 
     glcic train --config ablation --data_dir photos/ --workdir both/
 
-and with `--config.discriminator.use_local=False`, `--config.discriminator.use_global=False` and
-`--config.adversarial_weight=0.0`: D's global tower alone, its local tower alone, and the squared error alone. All four
-make the same steps on the same examples.
+trains with both towers. Adding `--config.discriminator.use_local=False`, `--config.discriminator.use_global=False` or
+`--config.adversarial_weight=0.0` leaves D's global tower, its local tower, or the squared error alone. All four runs
+take the same steps on the same examples.
 """
 
 from glcic_tf.configs import compact, default

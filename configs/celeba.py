@@ -2,10 +2,10 @@
 
     glcic train --config celeba --data_dir photos/ --workdir run/
 
-The authors: shorter edge random in [160, 178], so no photo is enlarged. The public re-implementation GLCIC-PyTorch:
-crops of 160 px, holes of 48-96 px, a local patch of 96 px, and five convolutions in each of D's towers.
-As for Places2 (configs/places2.py): the steps, the batch, ADADELTA and alpha. The paper reports that it started its
-face network from the Places2 one: --config.init_from=places2.keras does so.
+From the authors: the shorter edge is random in [160, 178], so no photo is enlarged. From the public re-implementation
+GLCIC-PyTorch: crops of 160 px, holes of 48-96 px, a local patch of 96 px, and five convolutions in each of D's towers.
+The steps, the batch, ADADELTA and alpha are as for Places2 (configs/places2.py). The paper started its face network
+from the Places2 one, as --config.init_from=places2.keras does.
 """
 
 from glcic_tf.configs import default

@@ -1,10 +1,11 @@
-"""GLCIC at what a Context Encoder can do, to compare the two: the central 64 of 128 px, on the same photos.
+"""GLCIC on the Context Encoder's task, to compare the two: the central 64 of 128 px, on the same photos.
 
     glcic train --config centre --data_dir photos/ --workdir run/
 
-The examples are those of configs/context_encoder.py, one for one. The phases have the shares of the paper's Algorithm 1
-in the order of the recipe in configs/compact.py: the squared error first, then D, then both, with what keeps D from
-winning at once. Chosen here: the steps, of which the joint phase has a quarter, and Adam with cosine decay.
+The examples are exactly those of configs/context_encoder.py. As in the paper's Algorithm 1, training starts with the
+squared error alone, continues with D alone and ends with both; as in configs/compact.py, R1 and the non-saturating loss
+keep D from winning at once. The steps, of which the joint phase has a quarter, and Adam with cosine decay were chosen
+here.
 """
 
 from glcic_tf.configs import context_encoder, default

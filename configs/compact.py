@@ -2,16 +2,16 @@
 
     glcic train --config compact --data_dir photos/ --workdir run/
 
-Made what the weights in this repository began from (configs/compact_further.py went on): MODEL_CARD.md has the data,
-the times on 2 CPU cores and the figures. After the first three stages, an hour and a quarter, the network is 1.7 dB
-better than Telea's method inside the hole; the rest was added once the recipe had proved right, so the crops grow from
-64 px a second time, with more steps.
+This was the first training of the weights in this repository; configs/compact_further.py continued it. MODEL_CARD.md
+has the data, the times on 2 CPU cores and the figures. After the first three stages, an hour and a quarter, the network
+is 1.7 dB better than Telea's method inside the hole; the rest was added once the recipe had proved right, so the crops
+grow from 64 px a second time, with more steps.
 
-Departures from the paper, for little compute: half the channels; crops that grow; a term over the known pixels, which
+It departs from the paper to need less compute: half the channels; crops that grow; a term over the known pixels, which
 teaches the encoder and decoder at first and fades to 0 before the joint phase; Adam with cosine decay instead of
-ADADELTA; half of the crops are mirrored; small photos are not enlarged. For holes as people paint them: the last stages
-have one or two rectangles, blobs and strokes. To keep D from winning at once: the non-saturating loss, and R1. Alpha
-rises until holes get sharp, at some cost of a grid drawn over them, and falls until most of the grid is gone.
+ADADELTA; half of the crops are mirrored; small photos are not enlarged. The last stages have one or two rectangles,
+blobs and strokes, like the holes that people paint. The non-saturating loss and R1 keep D from winning at once. Alpha
+rises until holes get sharp, at the cost of a grid drawn over them, and falls until most of the grid is gone.
 """
 
 from glcic_tf.configs import default
@@ -56,7 +56,7 @@ def get_config():
         joint=_joint(steps=274, adversarial_weight=0.0004, discriminator=2e-4, final_fractions=(0.1, 0.1)),
         joint_sharper=_joint(steps=269, adversarial_weight=0.0016, discriminator=3e-4, final_fractions=(0.1, 0.3)),
         joint_sharpest=_joint(steps=170, adversarial_weight=0.002, discriminator=3e-4, final_fractions=(0.2, 0.5)),
-        # What D has learnt of the grid that C draws by now is enough to make C drop most of it again.
+        # By now D has learnt enough about the grid that C draws to make C drop most of it again.
         joint_settled=_joint(steps=170, adversarial_weight=0.0008, discriminator=3e-4, final_fractions=(0.02, 0.5)),
     )
     config.steps_per_loop = 5

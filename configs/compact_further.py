@@ -1,14 +1,14 @@
-"""What the weights in this repository were made by, from those of configs/compact.py: without its grid, and sharper.
+"""The further training of the weights in this repository, after configs/compact.py: sharper, and without its grid.
 
     glcic train --config compact_further --config.init_from=run/joint.keras --data_dir photos/ --workdir further/
 
-Equal phases take the grid away that the deconvolutions draw; it costs nothing to go on with them. A moving average of C
-is what the model files hold. The holes get thinner ones too, such as wires and writing, and D's features are matched.
-Alpha is as large as it takes for holes to get sharp while D holds out, and falls at the end.
+Equal phases remove the grid that the deconvolutions draw, at no cost. The model files hold a moving average of C. Some
+holes are thinner, such as wires and writing, and D's features are matched. Alpha is as large as it takes for holes to
+get sharp while D holds out, and falls at the end.
 
-It was two runs: D began anew before the second stage of its own, with the moving average begun anew at 0.99 (0.998
-before), and the joint stage before that had been set up for 900 steps. What ships is 0.9 of the last stage's weights
-and 0.1 of those before `discriminator_anew`. MODEL_CARD.md has the figures.
+Training took two runs: before `discriminator_anew` D was initialised again, the moving average was restarted at 0.99
+(0.998 before), and the joint stage before that had been set up for 900 steps. The weights that ship are 0.9 of the last
+stage's and 0.1 of those before `discriminator_anew`. MODEL_CARD.md has the figures.
 """
 
 from glcic_tf.configs import compact, default

@@ -2,17 +2,17 @@
 
     glcic train --config context_encoder --data_dir photos/ --workdir run/
 
-It completes that alone: other sizes and other holes are refused. From the paper: both networks trained together from
-the start, weights 0.999 and 0.001 of the squared and the adversarial error, and a learning rate of C ten times D's.
-From its authors' release: Adam with 0.002 and 0.0002, beta1 of 0.5, a batch of 64, and the usual form of the
-adversarial loss. Chosen here: the steps, bfloat16, and photos that are resized as for GLCIC (their release: shorter
-edge 350 px) and mirrored, so that configs/centre.py trains GLCIC on the same examples. What differs from the paper's
-network stands in glcic_tf/networks/context_encoder.py.
+Other sizes and other holes are refused. From the paper: both networks are trained together from the start, the squared
+and the adversarial error weigh 0.999 and 0.001, and C's learning rate is ten times D's. From its authors' release: Adam
+with 0.002 and 0.0002, beta1 of 0.5, a batch of 64, and the usual form of the adversarial loss. Chosen here: the steps,
+bfloat16, and photos that are resized as for GLCIC (their release: shorter edge 350 px) and mirrored, so that
+configs/centre.py trains GLCIC on the same examples. glcic_tf/networks/context_encoder.py says what differs from the
+paper's network.
 """
 
 from glcic_tf.configs import default
 
-# Their squared error is over [-1, 1], four times that over [0, 1], which has the weight 1 here.
+# Their squared error is over [-1, 1], so it is four times the one over [0, 1], which has the weight 1 here.
 ADVERSARIAL_WEIGHT = 0.001 / (0.999 * 4)
 
 
@@ -36,7 +36,7 @@ def get_config():
 
 
 def task():
-    """What is completed, and from what: 64 photos at a time, 128 px, the central 64 px missing."""
+    """Fields of the task: batches of 64 photos of 128 px with the central 64 px missing."""
     return default.size(128) | dict(
         batch_size=64,
         hole=dict(kind="centre", min_px=64, max_px=64),

@@ -23,10 +23,10 @@ def get_config():
         "float32"  # float32 | mixed_bfloat16 (TPU, Ampere and later, recent CPUs) | mixed_float16 (T4, V100)
     )
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
-    config.accumulate_steps = 1  # parts that a replica takes its share of a batch in, one by one, to need less memory
+    config.accumulate_steps = 1  # a replica processes its share of a batch in so many parts, to need less memory
     config.steps_per_loop = 10  # steps per call of the looped tf.function
-    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships;
-    # other names that `glcic models` lists are taken too; empty: none.
+    # Model file (.keras) that C starts from, with its width and mean pixel. "package": the one that ships; other names
+    # that `glcic models` lists work too; empty: none.
     config.init_from = ""
 
     # Networks (paper, tables 1 to 3); context_encoder: those of Pathak et al. 2016, see configs/context_encoder.py.
@@ -36,7 +36,7 @@ def get_config():
     config.average_decay = 0.0  # the model files hold a moving average of C's weights, such as 0.999; 0: C itself
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.width = 1.0  # factor on the channels of D's convolutions
-    # File of a discriminator that `glcic convert` wrote, to start from; it has all below.
+    # File of a discriminator that `glcic convert` wrote, to start from; it decides all the fields below.
     config.discriminator.init_from = ""
     config.discriminator.use_global = True  # either tower can be left out (the paper's ablation)
     config.discriminator.use_local = True
@@ -46,11 +46,11 @@ def get_config():
     # Data.
     config.data = ml_collections.ConfigDict()
     config.data.enlarge = True  # False: no photo is ever enlarged, and one smaller than the crop is left out
-    config.data.reduced_decode = True  # decode JPEGs of three times short_edge_max_px and more at a part of their size
+    config.data.reduced_decode = True  # decode JPEGs of 3 x short_edge_max_px or more at a fraction of their size
     config.data.mirror = False  # mirror half of the crops left to right; not in the paper
     config.data.mean_pixel = (-1.0, -1.0, -1.0)  # RGB in [0, 1]; negative: measured on the photos
-    config.data.mean_photos = 10_000  # measured over at most so many photos
-    config.data.validation_photos = 16  # so many of --val_dir; without it, so many but at most a tenth are held out
+    config.data.mean_photos = 10_000  # most photos that it is measured on
+    config.data.validation_photos = 16  # taken from --val_dir; without it, held out, but at most a tenth of the photos
     config.data.workers = 0  # photos read at once; 0: TensorFlow's choice
 
     # What a stage works on. Each stage may have its own value of any of these.
@@ -61,17 +61,17 @@ def get_config():
     config.batch_size = 96  # global, over all replicas
     config.known_weight = 0.0  # weight of the squared error over the known pixels at the stage's start; 0 in the paper
     config.known_weight_end = 0.0  # and at its end, linear in between
-    # The squared error is a mean over each hole's pixels, or over the whole image's, of which the known ones count 0.
+    # The squared error is a mean over each hole's pixels, or over the whole image's, where known pixels count as 0.
     config.loss_mean = "hole"  # hole | image (as GLCIC-PyTorch has it)
-    # Alpha (section 3.4) weighs the adversarial loss against that mean, so it means what it does in GLCIC-PyTorch with
-    # loss_mean "image" alone. With "hole" the same weighting is alpha times image / hole pixels: 256^2 / 112^2 = 5.2
+    # Alpha (section 3.4) weighs the adversarial loss against that mean, so it means the same as in GLCIC-PyTorch only
+    # if loss_mean is "image". With "hole" the same weighting is alpha times image / hole pixels: 256^2 / 112^2 = 5.2
     # for the paper's mean hole, so 0.0004 there is 0.0021 here.
     config.adversarial_weight = 0.0004
     config.adversarial_form = "minimax"  # minimax (the paper's) | non_saturating
     config.feature_matching_weight = 0.0  # weight of the distance between D's features of completion and photo
     config.r1_gamma = 0.0  # D's loss plus gamma / 2 times its squared gradient at photos (R1); 0 in the paper
-    # kind: rectangle | centre | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed; how
-    # many, and their sizes: see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
+    # kind: rectangle | centre | blob | stroke | thin (wires or writing) | free_form (a blob or strokes) | mixed; for
+    # their numbers and sizes see HoleSpec. By default one rectangle, each side 96 to 128 px (section 4).
     config.hole = ml_collections.ConfigDict(dataclasses.asdict(HoleSpec()))
     config.optimizer = optimizer()  # of C
     config.discriminator_optimizer = optimizer()  # of D
@@ -84,9 +84,9 @@ def get_config():
         joint=stage("joint", steps=400_000),
     )
 
-    # What is kept and shown. These may change when a run is resumed, as may precision, accumulate_steps, jit_compile,
-    # steps_per_loop and data.workers; a stage that is not over yet may get another number of steps, and stages may be
-    # added after the last one, even when that is over.
+    # What is kept and shown. These fields may change when a run is resumed, and so may precision, accumulate_steps,
+    # jit_compile, steps_per_loop and data.workers; a stage that is not over yet may get another number of steps, and
+    # stages may be added after the last one, even when that one is over.
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000  # 0: by minutes alone
     config.checkpoint_every_minutes = 30.0  # whichever comes first; 0: by steps alone
@@ -114,7 +114,7 @@ def stage(phase, steps, **changes):
 
 
 def stages(config, **named):
-    """The stages in their order. A field that a stage leaves alone (None) has the config's own value."""
+    """The stages in their order. A field that a stage does not set (None) takes the config's own value."""
 
     def blank(value):
         if isinstance(value, ml_collections.ConfigDict):
@@ -136,7 +136,7 @@ def stages(config, **named):
 
 
 def size(px):
-    """The paper's proportions at another size: what a stage with `px` x `px` crops changes."""
+    """The fields that keep the paper's proportions with crops of `px` x `px`."""
     return dict(
         image_size=px,
         patch_size=px // 2,

@@ -2,11 +2,12 @@
 
     glcic train --config facade --data_dir photos/ --workdir run/
 
-The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. Its are the sizes (256 px
-crops, 128 px patch, holes of 96-128 px). Chosen here, for little compute, is all else: width 0.5, which is that of the
-weights; the steps (C adapts, then D catches up, then both: 20 minutes on 2 CPU cores); the batch; Adam with cosine
-decay; mirrored crops; photos that are not enlarged; alpha, and what keeps D from winning at once, as in
-configs/compact.py; equal phases against a grid, a moving average of C, and the matching of D's features.
+The paper fine-tuned its Places2 network in the same way on the 606 photos of CMP Facade. The sizes are the paper's (256
+px crops, 128 px patch, holes of 96-128 px). Everything else was chosen here, to need little compute: width 0.5, that of
+the weights; the steps (C adapts, then D catches up, then both: 20 minutes on 2 CPU cores); the batch; Adam with cosine
+decay; mirrored crops; photos that are not enlarged; alpha, and R1 and the non-saturating loss, which keep D from
+winning at once, as in configs/compact.py; equal phases against a grid, a moving average of C, and matching of D's
+features.
 """
 
 from glcic_tf.configs import default

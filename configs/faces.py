@@ -3,8 +3,8 @@
     glcic train --config faces --data_dir photos/ --workdir run/
 
 The paper started its CelebA network from its Places2 one in the same way. Crops of 160 px, holes of 60-80 px and
-patches of 80 px are the paper's proportions at that size; photos are not enlarged, so they need a shorter side of
-160 px. Crops that small allow a larger batch, and there are more photos to learn from. All else is as in
+patches of 80 px are the paper's proportions at that size; photos are not enlarged, so their shorter side must have at
+least 160 px. Crops that small allow a larger batch, and there are more photos to learn from. Everything else is as in
 configs/facade.py.
 """
 

@@ -1,4 +1,4 @@
-"""The paper's training on Places2: 8.1 million photos, 500,000 steps of 96.
+"""The paper's training on Places2: 8.1 million photos, 500,000 steps with batches of 96.
 
     glcic train --config places2 --data_dir photos/ --workdir run/
 
