@@ -110,7 +110,7 @@ def test_which_command(glcic, arguments, code, out, err):
         (["train", "--config=tiny", "--config.x=1", "--data_dir=a", "--workdir=b"], 2, "has no field 'x' there"),
         (["train", "--config=tiny", "--noconfig.x", "--data_dir=a", "--workdir=b"], 2, "has no field 'x' there"),
         (["export", "--output=a", "--size=3x3"], 2, "--format=savedmodel takes photos of any size"),
-        (["export", "--output=a", "--dtype=bfloat16"], 2, "--format=savedmodel has float32 only"),
+        (["export", "--output=a", "--dtype=bfloat16"], 2, "--format=savedmodel only has float32"),
         (["export", "--output=a", "--format=onnx"], 2, "a: expected a name that ends in .onnx"),
         (
             ["export", "--output=a.onnx", "--format=onnx", "--dtype=bfloat16"],

@@ -1,7 +1,7 @@
 """Published weights of the paper's networks, in the layouts of three other programs, as networks of this package.
 
-`torch7` and `torch_checkpoint` read the files, `published` tells the layouts apart, each of which has a module;
-`model_names` has the names by which networks are called, and `model_downloads` fetches those that are published.
+`torch7` and `torch_checkpoint` read the files, and `published` tells the layouts apart, each of which has a module.
+`model_names` has the names of networks, and `model_downloads` fetches those that are published.
 """
 
 LICENCES = {

@@ -1,4 +1,4 @@
-"""Weights of other programs as model files of this package: what `glcic convert` does."""
+"""Turns weights of other programs into model files of this package, for `glcic convert`."""
 
 import json
 from pathlib import Path
@@ -12,17 +12,17 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of what PyTorch writes
 
 
 class UnusableWeights(Exception):
-    """Why a file's weights cannot be taken, as the middle of a sentence."""
+    """Why a file's weights cannot be used, as the middle of a sentence."""
 
 
 def convert(path, output, source=None, settings=None, network=None, overwrite=False):
     """Write published weights as a model file.
 
     Args:
-        path: `.t7` file of the authors, or a checkpoint of GLCIC-PyTorch or MMagic. Nobody needs to be trusted: only
+        path: `.t7` file of the authors, or a checkpoint of GLCIC-PyTorch or MMagic. It need not be trusted: only
             numbers are read from it.
         output: `.keras` file to write.
-        source: name in `convert.SOURCES`; None: recognised.
+        source: name in `convert.SOURCES`; None: recognised from the file.
         settings: config.json beside GLCIC-PyTorch's weights, with the mean pixel; None: not needed.
         network: "completion" or "discriminator" of a checkpoint that holds both; None: the completion network if there
             is one.
@@ -53,7 +53,7 @@ def convert(path, output, source=None, settings=None, network=None, overwrite=Fa
     files.make_folder(output.parent)
     save(model, output, metadata)
     lines = [f"{path}: {network} network of {source}, {model.count_params():,} numbers -> {output}"]
-    lines += [f"It also holds: {n}; name it by --network." for _, n in others]
+    lines += [f"The file also holds a {n} network; choose it with --network={n}." for _, n in others]
     return [*lines, f"Licence of the weights: {metadata['licence']}. It is kept in the file's notes."]
 
 
@@ -68,7 +68,7 @@ def read(path, source=None, settings=None, network=None):
         (Keras model, metadata for `model_file.save`, list of the other (source, network) in the file).
 
     Raises:
-        UnusableWeights: they are of another layout; the message is the middle of a sentence.
+        UnusableWeights: they have another layout; the message is the middle of a sentence.
         UserError: the file is missing or broken.
     """
     content = _read(path)
@@ -103,9 +103,10 @@ def _read_settings(path):
             raise ValueError("it is larger than 1 MB")
         settings = json.loads(text)
         if not isinstance(settings, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it does not hold a JSON object")
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"--config={path}: is not a config.json of GLCIC-PyTorch ({first_line(error)}); give that beside model_cn."
+            f"--config={path}: is not a config.json of GLCIC-PyTorch ({first_line(error)}); give the one beside "
+            "model_cn."
         ) from error
     return settings

@@ -10,8 +10,8 @@ def define_convert_flags():
     flags.DEFINE_string("input", None, "Weight file: .t7, or a PyTorch checkpoint.", required=True)
     flags.DEFINE_string("output", None, "Model file to write (.keras).", required=True)
     flags.DEFINE_enum("source", None, list(SOURCES), "Whose weights they are; recognised if left out.")
-    flags.DEFINE_enum("network", None, ["completion", "discriminator"], "Which network, of a file that holds both.")
-    flags.DEFINE_string("config", None, "config.json beside GLCIC-PyTorch's weights: it holds the mean pixel.")
+    flags.DEFINE_enum("network", None, ["completion", "discriminator"], "Network to take from a file that holds both.")
+    flags.DEFINE_string("config", None, "config.json beside GLCIC-PyTorch's weights, which holds the mean pixel.")
     flags.DEFINE_bool("overwrite", False, "Replace an output that exists.")
 
 
@@ -22,7 +22,7 @@ def run_convert():
       glcic convert --input model_cn --config config.json --output celeba.keras
       glcic convert --input gl_256x256_8x12_places.pth --output gl_places.keras
 
-    The authors' Torch7 files, GLCIC-PyTorch (otenim) and MMagic (OpenMMLab); PyTorch is not needed.
+    It reads the authors' Torch7 files and those of GLCIC-PyTorch (otenim) and MMagic (OpenMMLab), without PyTorch.
     """
     from glcic_tf.convert import conversion
 

@@ -13,14 +13,14 @@ from glcic_tf.convert.tensors import (
 )
 from glcic_tf.networks.completion import completion_network
 
-_MAX_MEAN = 255  # and no NaN, which is less than nothing
+_MAX_MEAN = 255  # NaN is refused as well, since comparing with it gives False
 
 
 def completion(tensors, settings):
     """Build C from the tensors of model_cn and the settings of config.json, a dict or None.
 
     Raises:
-        LayoutError: they are of another network, or the mean pixel is missing.
+        LayoutError: they belong to another network, or the mean pixel is missing.
     """
     mean = (settings or {}).get("mpv")
     if (
@@ -29,7 +29,7 @@ def completion(tensors, settings):
         or not all(isinstance(x, int | float) and abs(x) <= _MAX_MEAN for x in mean)
     ):
         raise LayoutError(
-            "it does not hold the mean pixel, which is mpv in the config.json beside it: name it by --config"
+            "it does not hold the mean pixel, which is mpv in the config.json beside it: name that file with --config"
         )
     width = width_of(tensors.shape("conv4.weight", 4)[0], 256)
     model = completion_network(width, relu_first=True, dtype="float32")
@@ -51,7 +51,7 @@ def discriminator(tensors):
     """Build D from the tensors of model_cd.
 
     Raises:
-        LayoutError: they are of another network.
+        LayoutError: they belong to another network.
     """
     towers = []
     for prefix in ("model_gd.", "model_ld."):

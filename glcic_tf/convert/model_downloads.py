@@ -25,7 +25,7 @@ def cached():
     """Return {name: path} of the networks that were downloaded."""
     try:
         return {path.stem: path for path in sorted(folder().glob("*.keras")) if not path.name.startswith(".")}
-    except (UserError, OSError):  # no home, or no leave to look
+    except (UserError, OSError):  # there is no home folder, or it may not be read
         return {}
 
 
@@ -43,14 +43,14 @@ def download(name, network, mirror=None):
         mirror: URL of a folder that is tried first; None: the one that the environment names, if any.
 
     Raises:
-        UserError: it cannot be had from anywhere, there is no room for it, or no place to keep it.
+        UserError: it cannot be downloaded from anywhere, there is no room for it, or no folder to keep it in.
     """
     target = folder() / f"{name}.keras"
     if target.is_file():
         return target
     files.make_folder(target.parent)
     with _alone(target):
-        if not target.is_file():  # else another process has done it meanwhile
+        if not target.is_file():  # otherwise another process has downloaded it meanwhile
             _download(name, network, target, mirror or os.environ.get(MIRROR))
     return target
 
@@ -70,7 +70,7 @@ def remove(name, network):
     target = folder() / f"{name}.keras"
     parts = downloads.delete_parts(_fetched(network, target))
     if not target.is_file() and not parts:
-        raise UserError(f"--remove={name}: was not downloaded; `glcic models` lists what was.")
+        raise UserError(f"--remove={name}: was not downloaded; `glcic models` lists the networks that were.")
     try:
         size = target.stat().st_size if target.is_file() else 0
         target.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def remove(name, network):
 
 @contextlib.contextmanager
 def _alone(target):
-    """Let other processes that want the same network wait; the lock of one that was killed is free again."""
+    """Make other processes that want the same network wait; the lock of a process that was killed is free again."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(target.with_name(f".{target.stem}.lock"))
@@ -89,11 +89,13 @@ def _alone(target):
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            cli.say(f"{target.stem}: waits for another process that downloads it")
+            cli.say(f"{target.stem}: waiting for another process that is downloading it")
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{target.parent}: cannot be written ({reason}); set XDG_CACHE_HOME to a place.") from error
+        raise UserError(
+            f"{target.parent}: cannot be written ({reason}); set XDG_CACHE_HOME to a folder that can."
+        ) from error
     try:
         yield
     finally:
@@ -101,12 +103,12 @@ def _alone(target):
 
 
 def _download(name, network, target, mirror):
-    """Try one address after the other, and convert what the first gives that has a network of this kind."""
+    """Try one address after the other, and convert the file from the first that has such a network."""
     addresses = [f"{base.rstrip('/')}/{network.file}" for base in dict.fromkeys([mirror, *network.folders]) if base]
     size = f" ({network.megabytes} MB)" if network.megabytes else ""
-    cli.say(f"{name}: downloads {network.file}{size} to {target.parent}. Licence: {network.licence}.")
+    cli.say(f"{name}: downloading {network.file}{size} to {target.parent}. Licence: {network.licence}.")
     if network.digest is None:
-        cli.say(f"{name}: no hash of this file is known, so it is taken unverified; what reads it runs no code in it.")
+        cli.say(f"{name}: no hash of this file is known, so it is used unverified; no code in it is run.")
     fetched, problems = _fetched(network, target), []
     for url in addresses:
         shown = without_secrets(url)
@@ -116,7 +118,7 @@ def _download(name, network, target, mirror):
         except (downloads.DownloadFailed, _NotSuch) as error:
             problems.append(f"{shown}: {error}")
         else:
-            return cli.say(f"{name}: from {shown}, kept as {target}")
+            return cli.say(f"{name}: downloaded from {shown}, kept as {target}")
         finally:
             fetched.unlink(missing_ok=True)
     elsewhere = f"set {MIRROR} to a folder on the web that has {network.file}"
@@ -126,12 +128,12 @@ def _download(name, network, target, mirror):
 
 
 def _fetched(network, target):
-    """Where the download of a network stands until it is converted, or looked through."""
+    """Where the download of a network is kept until it is converted or checked."""
     return target.with_name(network.file if network.source else f".{network.file}")
 
 
 class _NotSuch(Exception):
-    """What was downloaded is not such a network; the middle of a sentence."""
+    """The downloaded file is not such a network; the message is the middle of a sentence."""
 
 
 def _keep(network, fetched, target, url):

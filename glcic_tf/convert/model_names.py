@@ -1,6 +1,6 @@
-"""The names by which networks are called, `--model=NAME`: those that ship, and published ones that are downloaded.
+"""The names of networks, `--model=NAME`: those that ship, and published ones that are downloaded.
 
-Naming one that is not here yet is what asks for the download; nothing else does. Whatever is not such a name is a path.
+A network is downloaded only when it is named and not here yet. Whatever is not such a name is a path.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ class Network:
     Attributes:
         about: what it completes, and whose it is.
         licence: the licence of its weights.
-        file: name of the file: a model file for what ships and for a mirror's own, else what is downloaded.
+        file: name of the file: a model file if it ships or is a mirror's own, otherwise the file to download.
         source: whose layout that file has, in `convert.SOURCES`; None: it is a model file.
-        folders: URLs that the file lies under, in the order in which they are tried.
+        folders: URLs of folders that hold the file, in the order in which they are tried.
         megabytes: size of the download; None: not known.
-        digest: Digest of the download; None: not known, so that it cannot be verified.
+        digest: Digest of the download; None: not known, so the download cannot be verified.
         ships: whether it is part of this package.
     """
 
@@ -57,7 +57,7 @@ def _published(about, source, folders, file, megabytes=None, digest=None):
     return Network(about, LICENCES[source], file, source, folders, megabytes, digest)
 
 
-_SHIPPED = {  # those whose file is in the folder of weights
+_SHIPPED = {  # as far as their files are in the folder of weights
     "scenes": _ours("scenes, half the channels, trained on a CPU", "scenes.keras"),
     "faces": _ours("faces, half the channels, trained on a CPU", "faces.keras"),
     "facades": _ours("facades, half the channels, trained on a CPU", "facades.keras"),
@@ -71,7 +71,7 @@ _PUBLISHED = {
         "Places2, free-form holes, by the paper's authors", "torch7", _AUTHORS, "completionnet_places2_freeform.t7", 47
     ),
     "celeba": _published("faces, by the paper's authors", "torch7", _AUTHORS, "completionnet_celeba.t7", 47),
-    "mmagic_places": _published(  # the digits in these names are the beginning of the SHA-256
+    "mmagic_places": _published(  # the digits at the end of these file names are the beginning of the SHA-256
         "Places365, by MMagic",
         "mmagic",
         _MMAGIC,
@@ -89,7 +89,7 @@ _PUBLISHED = {
 
 
 def networks():
-    """Return {name: Network} of all that have a name here: first those that ship."""
+    """Return {name: Network} of all networks that have a name here, first those that ship."""
     return {n: network for n, network in _SHIPPED.items() if weights(network).is_file()} | _PUBLISHED
 
 
@@ -100,28 +100,28 @@ def here():
 
 
 def is_name(model):
-    """Whether a model is called by a name of `networks`, or as "package", instead of a path."""
+    """Whether a model is given by a name in `networks`, or as "package", instead of a path."""
     return isinstance(model, str) and (model == PACKAGE or model in networks())
 
 
 def remove(name):
-    """Delete what was downloaded of a network, see `model_downloads.remove`; raises UserError."""
+    """Delete a downloaded network, see `model_downloads.remove`; raises UserError."""
     network = networks().get(name) or (_mirrors_own(name) if _NAME.fullmatch(name) else None)
     if network is None or network.ships:
         found = "is part of the package" if network else "is not the name of a network"
-        raise UserError(f"--remove={name}: {found}; `glcic models` lists what was downloaded.")
+        raise UserError(f"--remove={name}: {found}; `glcic models` lists the networks that were downloaded.")
     return model_downloads.remove(name, network)
 
 
 def path_of(model, flag=None, mirror=None):
     """Return the model file that a name or a path stands for; a network that is not here yet is downloaded.
 
-    A name of `networks` is that network, whatever else is called so: "./places2" is a folder of that name. Anything
-    else is a path; or, where nothing is there, a name of one of a mirror's own models (`model_downloads.MIRROR`).
+    A name in `networks` always means that network: write "./places2" for a folder of that name. Anything else is a
+    path or, if there is nothing at that path, the name of one of a mirror's own models (`model_downloads.MIRROR`).
 
     Args:
         model: name; path, in which "~" is the home folder; None: the network that ships.
-        flag: what names it, for messages, such as "--model". With it, a path has to exist.
+        flag: flag or field that it was given by, for messages, such as "--model". With it, a path has to exist.
         mirror: URL of a folder to look in first, instead of the one that the environment names.
 
     Returns:
@@ -133,7 +133,7 @@ def path_of(model, flag=None, mirror=None):
     if model is None or model == PACKAGE:
         if DEFAULT_MODEL.is_file():
             return DEFAULT_MODEL
-        raise UserError(f"{DEFAULT_MODEL}: the weights of the package are missing; install it anew or name a model.")
+        raise UserError(f"{DEFAULT_MODEL}: the weights of the package are missing; reinstall it or name a model.")
     if is_name(model):
         network = networks()[model]
         return weights(network) if network.ships else model_downloads.download(model, network, mirror)

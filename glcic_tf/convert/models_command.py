@@ -1,4 +1,4 @@
-"""`glcic models`: its flags, and what it lists."""
+"""`glcic models`: its flags, and the list that it prints."""
 
 from absl import flags
 
@@ -25,14 +25,14 @@ def run_models():
       glcic models --download places2,celeba
       glcic models --remove celeba
 
-    A command downloads a network that it is asked for by name, once; it is kept in the user's cache folder. Nothing
+    A command that is given the name of a network downloads it once, and keeps it in the user's cache folder. Nothing
     else is ever downloaded.
     """
     args = flags.FLAGS
     if args.download and args.remove:
         raise UsageError("--download and --remove: do one after the other.")
     if args.mirror and not args.download:
-        raise UsageError("--mirror: is where --download looks; say what to download.")
+        raise UsageError("--mirror: is only used with --download; say what to download.")
     for name in args.remove:
         print(f"{name}: removed, {model_names.remove(name) / 1e6:.0f} MB")
     for name in args.download:
@@ -42,7 +42,7 @@ def run_models():
 
 
 def _listed():
-    """The lines of the list: every name, where it is, its size, and below these what it is and its licence."""
+    """The lines of the list: every name, where the network is, its size, what it is, and its licence."""
     kept = model_downloads.cached()
     networks = model_names.networks()
     yield f"{'name':<18}{'where':<14}{'MB':>4}"

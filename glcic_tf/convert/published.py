@@ -1,21 +1,21 @@
-"""Which program published a file's weights, and networks of this package with them.
+"""Recognises which program published a file's weights, and builds networks of this package with them.
 
 `torch7`: the authors' release, https://github.com/satoshiiizuka/siggraph2017_inpainting. `glcic_pytorch`:
 https://github.com/otenim/GLCIC-PyTorch. `mmagic`: the model global_local of https://github.com/open-mmlab/mmagic. All
-have the geometry of `networks`, and each its own order of channels, value range, filling of the hole, order of the
-layers and output; what cannot be moved into weights travels as arguments of the network, see
+have the geometry of `networks`, but each has its own order of channels, value range, filling of the hole, order of the
+layers and output. Differences that cannot be moved into the weights become arguments of the network, see
 `completion.completion_network`.
 """
 
 from glcic_tf.convert import LICENCES, glcic_pytorch, mmagic, torch7_release
 from glcic_tf.convert.tensors import LayoutError, Tensors
 
-# Sides of the holes that each was trained on, px: the paper's, and those of MMagic's config.
+# Sides of the holes that each was trained on, px, from the paper and from MMagic's config.
 _TRAINED_HOLES = {"torch7": (96, 128), "mmagic": (108, 128)}
 
 
 def recognise(content):
-    """Tell whose weights these are, and of which network.
+    """Recognise whose weights these are, and of which network.
 
     Args:
         content: what `torch7.read` or `torch_checkpoint.read` returned.
@@ -24,7 +24,7 @@ def recognise(content):
         list of (source, "completion" | "discriminator"), several if a checkpoint holds both networks.
 
     Raises:
-        LayoutError: none of the known layouts.
+        LayoutError: they have none of the known layouts.
     """
     if not isinstance(content, dict):
         raise LayoutError(f"it holds a {type(content).__name__}, expected a table of weights")
@@ -41,7 +41,7 @@ def recognise(content):
     if any(name.startswith("model_ld.") for name in names):
         found.append(("glcic_pytorch", "discriminator"))
     if not found:
-        raise LayoutError(f"its names are of no known layout ({', '.join(names[:4]) or 'there are none'})")
+        raise LayoutError(f"its names belong to no known layout ({', '.join(names[:4]) or 'there are none'})")
     return found
 
 
@@ -58,7 +58,7 @@ def convert(content, source, network, settings=None):
         (Keras model, metadata for `model_file.save`).
 
     Raises:
-        LayoutError: a layer is missing, has another shape, or is of another kind.
+        LayoutError: a layer is missing, or has another shape or kind.
     """
     builders = {
         ("torch7", "completion"): lambda: torch7_release.completion(content),
@@ -83,6 +83,6 @@ def _holes_of(settings):
 
 
 def _state(content):
-    """The named tensors of a checkpoint, that may hold them in an entry of their own."""
+    """The named tensors of a checkpoint, which may hold them in an entry of their own."""
     state = content.get("state_dict")
     return state if isinstance(state, dict) else content

@@ -1,6 +1,6 @@
-"""What the layouts share: tensors by name with their shapes checked, and weights by layer.
+"""Code that the layouts share: tensors by name with their shapes checked, and weights by layer.
 
-Torch's tensors are [out, in, height, width], of a deconvolution [in, out, height, width]; Keras's are
+Torch's kernels are [out, in, height, width], or [in, out, height, width] in a deconvolution; Keras' are
 [height, width, in, out] and [height, width, out, in].
 """
 
@@ -14,11 +14,11 @@ DECONVOLUTIONS = (13, 15)
 LAST = 17  # C's convolution without batch normalisation
 STATISTICS = ("weight", "bias", "running_mean", "running_var")  # of batch normalisation, as Keras orders them
 RGB_TO_BGR = [2, 1, 0]
-_MAX_WIDTH = 2  # of the paper's channels: bounds the memory that a small file can ask for
+_MAX_WIDTH = 2  # times the paper's channels: limits the memory that a small file can claim
 
 
 class LayoutError(Exception):
-    """A file is not of the layout that it was taken for; the message is the middle of a sentence about the file."""
+    """A file does not have the layout that it was taken for; the message is the middle of a sentence about the file."""
 
 
 class Tensors:
@@ -39,7 +39,7 @@ class Tensors:
         return name in self._tensors
 
     def shape(self, name, rank):
-        """Shape of a tensor that is not handed out by this."""
+        """Shape of a tensor, without handing it out."""
         tensor = self._tensors.get(name)
         if tensor is None:
             raise LayoutError(f"it lacks {self._prefix}{name}")
@@ -55,14 +55,14 @@ class Tensors:
         return np.asarray(self._tensors.pop(name), np.float32)
 
     def end(self):
-        """Raise LayoutError if something is left: then it is another network."""
+        """Raise LayoutError if a tensor was not handed out: then it is another network."""
         if self._tensors:
             name = next(iter(self._tensors))
-            raise LayoutError(f"it holds {self._prefix}{name} and more that this network does not have")
+            raise LayoutError(f"it holds {self._prefix}{name}, and maybe more, which this network does not have")
 
 
 def describe(value):
-    """What was found, for messages: the shape of a tensor, the type of anything else."""
+    """Describe a value for messages: the shape of a tensor, the type of anything else."""
     return str(list(value.shape)) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
@@ -83,7 +83,7 @@ def assign(model, weights):
 
 
 def width_of(out, expected):
-    """The factor on the channels, from those of one convolution."""
+    """The factor on the channels, from the channels of one convolution."""
     if not 0 < out <= expected * _MAX_WIDTH:
         raise LayoutError(f"a convolution has {out} channels, expected about {expected}")
     return out / expected
@@ -96,7 +96,7 @@ def completion_weights(model, take_kernel, take_norm):
         name = f"deconv{index}" if index in DECONVOLUTIONS else f"conv{index}"
         layer = model.get_layer(name)
         height, width, *channels = layer.kernel.shape
-        # Keras's [.., in, out] is Torch's [out, in, ..], and of a deconvolution [.., out, in] is [in, out, ..].
+        # Keras' [.., in, out] is Torch's [out, in, ..]; for a deconvolution, [.., out, in] is [in, out, ..].
         kernel, bias = take_kernel(index, name, (*channels[::-1], height, width))
         weights[name] = [kernel.transpose(2, 3, 1, 0), bias]
         if index < LAST:
@@ -109,8 +109,8 @@ def tower(tensors, prefix, convolution, norm, dense, bias):
 
     Args:
         tensors: `Tensors`.
-        prefix: what all names of the tower's tensors begin with.
-        convolution, norm: patterns of the layers' names, with {} for the number from 1 on.
+        prefix: beginning of the names of all the tower's tensors.
+        convolution, norm: patterns of the layers' names, with {} for the number, counted from 1.
         dense: name of the fully connected layer.
         bias: whether convolutions have one.
 
@@ -145,7 +145,7 @@ def tower(tensors, prefix, convolution, norm, dense, bias):
 
 
 def build_discriminator(towers, logit, **arguments):
-    """Build D of `tower`'s results for the whole image and the patch, and the logit's weights [2048, 1] and [1]."""
+    """Build D from `tower`'s results for the whole image and the patch, and the logit's weights [2048, 1] and [1]."""
     (_, image_depth, image_size, filters), (_, patch_depth, patch_size, _) = towers
     model = context_discriminator(
         image_size,

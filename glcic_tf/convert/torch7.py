@@ -1,9 +1,9 @@
 """Files of Torch7 (`.t7`), the Lua predecessor of PyTorch, read without Torch.
 
-This is its binary serialisation as x86 machines write it: little-endian, 64-bit longs. The file may be anybody's: no
-code in it is run, what it claims is held against what is left of it before anything is allocated, and depth, number of
-values and extent of the tensors are bounded. Weights stay where they stand, as views into the bytes of the file, so
-that memory never exceeds a small multiple of the file's size.
+This is its binary serialisation as x86 machines write it: little-endian, with 64-bit longs. The file may come from
+anybody: no code in it is run, the sizes that it claims are compared with the rest of the file before anything is
+allocated, and depth, number of values and extent of the tensors are bounded. Weights are not copied but are views into
+the bytes of the file, so that memory never exceeds a small multiple of the file's size.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 
 MAX_BYTES = 2**30  # of a file; the published completion networks have 47 MB
-_MAX_VALUES = 2**20  # a network of 50 layers has some thousand
+_MAX_VALUES = 2**20  # a network of 50 layers has a few thousand
 _MAX_DEPTH = 200  # values within values; a container of layers takes 3
 _MAX_AXES = 32
-# All tensors together, as if each was copied, may take that many bytes per byte of the file, and 1 MB: tensors often
-# share a storage, but overlapping ones (stride 0) can make terabytes of a few bytes.
+# All tensors together, if each were copied, may take that many bytes per byte of the file, plus 1 MB: tensors often
+# share a storage, but overlapping ones (stride 0) can turn a few bytes into terabytes.
 _VIEW_BYTES_PER_BYTE = 8
 
 _NIL, _NUMBER, _STRING, _TABLE, _TORCH, _BOOLEAN, _FUNCTION, _OLD_CLOSURE, _CLOSURE = range(9)  # the type tags
@@ -74,10 +74,10 @@ def read(path):
     Returns:
         The object, which may contain itself. What the file refers to several times is one Python object.
 
-        * nil, booleans: None, bool. Numbers: float. Strings: str, from UTF-8 or else Latin-1.
-        * Tables: dict; a key is str, bool, int if it is an integral number, or else float. Lua counts from 1.
+        * nil, booleans: None, bool. Numbers: float. Strings: str, decoded as UTF-8 or, if that fails, as Latin-1.
+        * Tables: dict; a key is str, bool, int if it is an integral number, otherwise float. Lua counts from 1.
         * Tensors: arrays of their shape (empty ones: [0]), read-only views into the bytes of the file, which stay in
-          memory as long as any of them. Storages: such arrays of one axis. Those of CUDA are like those of the CPU.
+          memory as long as any of them. Storages: such arrays of one axis. CUDA's are treated like the CPU's.
         * Other objects, functions: Object.
 
     Raises:
@@ -104,14 +104,14 @@ def _file_bytes(path):
                 raise _Refused(f"it is larger than {MAX_BYTES / 1e6:.0f} MB", "give a file of one completion network")
             data = file.read(size)
     except OSError as error:
-        raise _Refused(f"opening it fails ({first_line(error.strerror or error)})", "give a .t7 file") from error
+        raise _Refused(f"it cannot be opened ({first_line(error.strerror or error)})", "give a .t7 file") from error
     if not data:
         raise _Refused("it is empty", "fetch it again")
     return data
 
 
 def _check_start(data):
-    """Raise _Refused for formats that are easily taken for this one."""
+    """Raise _Refused for formats that are easily mistaken for this one."""
     if re.match(rb"[1-8]\r?\n[-\dni]", data):
         raise _Refused("it is in Torch7's ASCII format", _SAVE_ANEW)
     if data.startswith((b"PK", b"\x80")):
@@ -123,8 +123,8 @@ def _check_start(data):
 class _Reader:
     """The state of reading one file.
 
-    Methods that are generators read what contains other values: they yield for each of these, are sent it, and return
-    what they have read. So the nesting is on a list and not on Python's stack.
+    Methods that are generators read values that contain other values: they yield once for each of these, which is then
+    sent to them, and return what they have read. So nesting grows a list and not Python's stack.
     """
 
     def __init__(self, data):
@@ -256,14 +256,14 @@ class _Reader:
             last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
             if offset < 0 or last >= storage.size:
                 raise _Refused(f"the {name} at byte {start} reaches outside its storage of {storage.size} elements")
-        # For an empty one, too: NumPy refuses those whose other axes are too long.
+        # This counts empty tensors as well: NumPy refuses those whose other axes are too long.
         self._view_bytes_left -= math.prod(max(size, 1) for size in sizes) * dtype.itemsize
         if self._view_bytes_left < 0:
             advice = "in Torch7, call model:clearState() and save it anew"
             raise _Refused(f"its tensors, up to the one at byte {start}, overlap to many times the file's size", advice)
         if empty:
             return np.empty(sizes or (0,), dtype)
-        # The stride of an axis of length 1 means nothing, and may be anything.
+        # The stride of an axis of length 1 is meaningless and may be anything.
         steps = [stride * dtype.itemsize if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True)]
         return np.ndarray(sizes, dtype, storage, offset * dtype.itemsize, steps)
 
@@ -291,9 +291,9 @@ class _Reader:
         return self._data[start : start + length]
 
     def _skip(self, length, what):
-        """Step over so many bytes, if there are so many, and return where they begin."""
+        """Step over `length` bytes, if so many are left, and return where they begin."""
         start, left = self._position, len(self._data) - self._position
         if not 0 <= length <= left:
-            raise _Refused(f"{what} at byte {start} should have {length} bytes, where {left} are left")
+            raise _Refused(f"{what} at byte {start} should have {length} bytes, but {left} are left")
         self._position += length
         return start

@@ -1,9 +1,9 @@
 """Reads what PyTorch's `torch.save` wrote, without PyTorch and without running anything that the file asks for.
 
-Such a file is a pickle, a program that could call anything: `torch_pickle` follows it instead of running it.
+Such a file is a pickle, a program that could call anything: `torch_pickle` interprets it instead of running it.
 
-Two formats: the zip of PyTorch 1.6 and newer (`archive/data.pkl`, and a member per storage), and the older stream of
-five pickles and the raw storages. Work and memory are bounded by the file's size and the limits below.
+There are two formats: the zip of PyTorch 1.6 and newer (`archive/data.pkl`, and a member for each storage), and the
+older stream of five pickles and the raw storages. Work and memory are bounded by the file's size and the limits below.
 """
 
 import io
@@ -17,19 +17,19 @@ import numpy as np
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.convert.torch_pickle import MAX_BYTES, Refused, Storages, require, spell, unpickle
 
-_MAX_PICKLE_BYTES = 2**22  # of the pickles, which lack the numbers of the tensors; about 10 kB for 100 tensors
+_MAX_PICKLE_BYTES = 2**22  # of the pickles, which do not hold the tensors' numbers; about 10 kB for 100 tensors
 _CHUNK = 2**20  # bytes
 
 _LEGACY_START = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # ends the first pickle: the number below as LONG1, then STOP
 _LEGACY_NUMBERS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
 
-# What broken files make zipfile, numpy, struct and the code below raise; RuntimeError is zipfile's for encrypted ones.
+# What zipfile, numpy, struct and the code below raise for broken files; RuntimeError is zipfile's for encrypted ones.
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 _BROKEN += (struct.error, zipfile.BadZipFile)
 
 
 class _BoundedFile(io.FileIO):
-    """File that gives little at once, so that zipfile cannot be made to read an endless table of contents."""
+    """File that returns little at a time, so that zipfile cannot be made to read an endless table of contents."""
 
     def read(self, size=-1):
         return super().read(size if 0 <= size <= _MAX_PICKLE_BYTES else _MAX_PICKLE_BYTES)
@@ -45,12 +45,12 @@ def read(path):
     Returns:
         Nested dicts (with str or int keys, in the order of the file), lists, tuples, numbers, str, bytes and None.
         Tensors, parameters and storages come as read-only arrays with PyTorch's axes, bfloat16 as float32, and share
-        memory where they did; torch.Size comes as tuple, devices and dtypes as str, scalars of NumPy as numbers. A
-        hostile file can nest this deeply or in itself: do not walk, print or compare all of it, look up what is wanted.
+        memory if they did in PyTorch; torch.Size comes as tuple, devices and dtypes as str, NumPy's scalars as numbers.
+        A hostile file can nest this deeply or in itself: do not walk, print or compare all of it, but look up entries.
 
     Raises:
-        UserError: the file is missing, too large, broken, of another format, or asks for a class or function that a
-            state dict does not need. In no case is anything run that it asks for.
+        UserError: the file is missing, too large, broken, in another format, or asks for a class or function that a
+            state dict does not need. Nothing that it asks for is ever run.
     """
     path = Path(path)
     try:

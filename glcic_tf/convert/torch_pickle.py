@@ -1,8 +1,8 @@
-"""Follows the pickle of a PyTorch file without running anything that it asks for.
+"""Interprets the pickle of a PyTorch file without running anything that it asks for.
 
-A pickle is a small program that the usual unpickler carries out: it can call any function. Here a machine of some dozen
-harmless instructions follows it instead. What it may "call" is a short list of names, each with a function below that
-builds a plain value; Python's own unpickler is not involved, and nothing is looked up by name.
+A pickle is a small program, and the usual unpickler lets it call any function. Here an interpreter with a few dozen
+harmless instructions follows it instead. It may only "call" a short list of names, each with a function below that
+builds a plain value; Python's own unpickler is not involved, and nothing is imported by name.
 """
 
 import math
@@ -31,7 +31,7 @@ _TYPES = {f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat1
 _TYPES |= {f"torch.int{bits}" for bits in (8, 16, 32, 64)}
 _NUMPY_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
-# Instructions of pickles by what they do; unpickle names the others.
+# Instructions of pickles, grouped by what they do; `unpickle` handles the others by name.
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _LITERALS |= {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 _LITERALS |= {"BINSTRING", "SHORT_BINSTRING"}  # text of Python 2, which wrote files that are still handed out
@@ -60,7 +60,7 @@ class _NumpyType:
 
 
 class Storages:
-    """Makes an array for each storage that a pickle mentions, to be filled later: in old files the numbers stand last.
+    """Makes an array for each storage that a pickle mentions, to be filled later: in old files the numbers come last.
 
     Attributes:
         found: dict from key to (array [elements], dtype of the elements in the file).
@@ -76,7 +76,7 @@ class Storages:
         require(proper, "it refers to something outside of its pickle that is not a storage")
         kind, key, elements = reference[1], reference[2], reference[4]
         proper = type(kind) is _Global and kind in _STORAGES and type(key) is str and _is_size(elements)
-        require(proper, "it describes a storage that is none of numbers")
+        require(proper, "it describes a storage that does not hold numbers")
         file_type, result_type = _STORAGES[kind]
         if key not in self.found:
             self._bytes_left -= elements * np.dtype(file_type).itemsize
@@ -94,7 +94,7 @@ class Storages:
 
 
 def unpickle(stream, find_storage=None):
-    """Return what the pickle at the stream's position describes; leave the position behind it."""
+    """Return what the pickle at the stream's position describes, and leave the position after it."""
     stack, outer, memo = [], [], {}  # outer: the stacks below the open marks
     for _ in range(_MAX_INSTRUCTIONS):
         code = stream.read(1)
@@ -154,7 +154,7 @@ def _append(target, items):
 def _set(target, items):
     require(type(target) is dict, "its pickle sets an item of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Other keys can take endless time to hash (a tuple that holds the one before twice, and so on), or collide.
+        # Other keys can take for ever to hash (a tuple that holds the one before twice, and so on), or collide.
         proper = type(key) is str or type(key) is int and abs(key) < 2**31
         require(proper, "it holds a dict with keys that are neither text nor small whole numbers")
         target[key] = value
@@ -175,7 +175,7 @@ def _call(function, arguments):
 
 
 def _build(target, state):
-    """Give an object its state: a dict's attributes are of no use here, a numpy.dtype's state is its byte order."""
+    """Give an object its state: a dict's attributes are not needed, and a numpy.dtype's state is its byte order."""
     if type(target) is _NumpyType:
         proper = type(state) is tuple and len(state) > 1 and _is_text(state[1], "<", "|", ">")
         require(proper, "it holds something of NumPy that is not a number")
@@ -184,7 +184,7 @@ def _build(target, state):
         require(type(target) is dict, "its pickle sets the state of something that has none")
 
 
-# What stands for the functions and classes that a pickle may call. Each returns something small, however large its
+# Stand-ins for the functions and classes that a pickle may call. Each returns something small, however large its
 # arguments are (a pickle can repeat them in two bytes).
 
 
@@ -209,7 +209,7 @@ def _tensor(storage, offset, shape, strides, *_):
 
 
 def _ordered_dict(pairs=()):
-    """Return a dict of the pairs; Python 3 gives none, and sets the items afterwards."""
+    """Return a dict of the pairs; pickles from Python 3 give no pairs, but set the items afterwards."""
     proper = type(pairs) in (list, tuple) and all(type(pair) is list and len(pair) == 2 for pair in pairs)
     require(proper, "it holds an ordered dict of something that is not pairs")
     result = {}
@@ -224,7 +224,7 @@ def _device(kind, index=None):
 
 
 def _encode(text, encoding):
-    """Return bytes, as pickles of protocol 2 spell them; here only those of a number."""
+    """Return bytes from text, as pickles of protocol 2 write them; here only the bytes of a number."""
     proper = type(text) is str and len(text) <= 16 and _is_text(encoding, "latin1")
     require(proper, "it encodes something that is not a number")
     return text.encode("latin-1")

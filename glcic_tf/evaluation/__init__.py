@@ -1,1 +1,1 @@
-"""Measure completion methods on a folder of photos, and report what was found."""
+"""Measure completion methods on a folder of photos, and report the figures."""

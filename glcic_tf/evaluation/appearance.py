@@ -1,4 +1,4 @@
-"""How completions look: the figures that need a network, or all photos at once."""
+"""Figures of how completions look, which need a network, or all photos at once."""
 
 import collections
 
@@ -12,9 +12,9 @@ def load_networks(lpips_weights=None, fid_weights=None):
     """Load the networks that figures need.
 
     Args:
-        lpips_weights: measure LPIPS as published too, with this file of VGG16's weights; "cache": PyTorch's own copy;
-            None: do not.
-        fid_weights: measure FID too, with these weights, see `fid.load_network`; None: do not.
+        lpips_weights: measure LPIPS as published too, with this file of VGG16's weights; "cache": with PyTorch's own
+            copy; None: do not measure it.
+        fid_weights: measure FID too, with these weights, see `fid.load_network`; None: do not measure it.
 
     Returns:
         (networks, notes): {"perceptual", "lpips" or "fid": keras.Model}, for `Appearance`; and a list of sentences
@@ -36,10 +36,10 @@ def load_networks(lpips_weights=None, fid_weights=None):
 
 
 class Appearance:
-    """Collects what the figures of the set need, photo by photo, for every method and the originals."""
+    """Collects, photo by photo, what the figures of all photos together need, for every method and the originals."""
 
     def __init__(self, networks):
-        """Start with nothing. `networks`: from `load_networks`; what has none is not measured."""
+        """Start empty. `networks`: from `load_networks`; figures whose network is missing are not measured."""
         self._networks = networks
         self._original = None, None  # name and features of the photo that was looked at last
         self._pooled = collections.defaultdict(dict)  # {method: {photo: features for kid}}
@@ -91,10 +91,10 @@ class Appearance:
         return means
 
     def notes(self):
-        """A line about the originals: what the grid of a perfect method would be on these photos."""
+        """A line about the originals: the grid that a perfect method would have on these photos."""
         peaks = grid.peaks(list(self._amplitudes["original"].values()))
         if not peaks[grid.PERIODS[0]].n:
-            return [f"Grid: not measured; no hole holds a square of {grid.TILE_PX} px."]
+            return [f"Grid: not measured, as no hole has room for a square of {grid.TILE_PX} px."]
         figures = ", ".join(f"{peak.mean:.2f} at {period} px" for period, peak in peaks.items())
         return [f"Grid of the original photos: {figures}."]
 

@@ -1,7 +1,7 @@
 """Completion without learning: diffusion and patch-based methods that a network is compared with.
 
-The paper compares with methods of both kinds. All are implementations of libraries, with settings from those
-libraries' examples or the literature and not tuned:
+The paper compares with methods of both kinds. All of these come from libraries; their settings are from the libraries'
+examples or the literature, and were not tuned:
 
 * telea: fast marching. Telea, "An Image Inpainting Technique Based on the Fast Marching Method", 2004. OpenCV.
 * navier_stokes: Bertalmio et al., "Navier-Stokes, Fluid Dynamics, and Image and Video Inpainting", 2001. OpenCV.
@@ -9,20 +9,20 @@ libraries' examples or the literature and not tuned:
   Inpainting by Biharmonic Functions", 2018. scikit-image.
 * shift_map: the hole as a mosaic of shifted copies of the known pixels. He and Sun, "Statistics of Patch Offsets for
   Image Completion", 2012. OpenCV's xphoto.
-* patch_match: coarse to fine, every patch of the hole votes for the colours of the known patch most like it. Wexler et
+* patch_match: coarse to fine, every patch of the hole votes for the colours of the most similar known patch. Wexler et
   al., "Space-Time Completion of Video", 2007; Barnes et al., "PatchMatch: A Randomized Correspondence Algorithm for
   Structural Image Editing", 2009. PyPatchMatch, which also tries larger patches for the coarse layout.
-* mean_colour: what any method ought to beat.
+* mean_colour: the mean of the known pixels, which any method ought to beat.
 
 Every method is a function (image, hole) -> completed. `image` is [height, width, 3] uint8, RGB, at least MIN_PX high
-and wide, and is not changed; `hole` is [height, width] bool, True where the image is to be completed. What stands in
-the hole is blacked out before the method gets it. `completed` is a new [height, width, 3] uint8 array, the same as
-`image` outside of the hole, bit for bit, and the same from call to call, whatever was completed before. An empty hole
+and wide, and is not changed; `hole` is [height, width] bool, True where the image is to be completed. Pixels in the
+hole are blacked out before the method gets the image. `completed` is a new [height, width, 3] uint8 array, equal to
+`image` outside the hole, bit for bit, and the same from call to call, whatever was completed before. An empty hole
 gives a copy of the image. Errors: ValueError for wrong shapes or dtypes, an image that is too small or a hole that
-leaves no pixel known; RuntimeError, which names the method, where the library fails on an image or is not installed.
+leaves no pixel known; RuntimeError, which names the method, if the library fails on an image or is not installed.
 
-The methods hold no state of their own and can be pickled for other processes. They use the libraries' global random
-generators, and so want processes rather than threads.
+The methods have no state of their own and can be pickled for other processes. They use the libraries' global random
+generators, so run them in processes rather than threads.
 """
 
 import functools
@@ -40,7 +40,7 @@ _SEED = 0
 
 
 def _method(fill):
-    """Make a method (see the module) of a function that fills holes and may write elsewhere too."""
+    """Make a method (see the module) from a function that fills holes and may change other pixels too."""
 
     @functools.wraps(fill)
     def complete(image, hole):
@@ -86,7 +86,7 @@ def navier_stokes(image, hole):
 @_method
 def biharmonic(image, hole):
     """Complete by a biharmonic function (Damelin and Hoang 2018); overshoot is cut off."""
-    from skimage.restoration import inpaint_biharmonic  # here: the others need not wait for SciPy
+    from skimage.restoration import inpaint_biharmonic  # here, so that the others need not wait for SciPy
 
     surface = inpaint_biharmonic(image, hole, channel_axis=-1)
     if not np.isfinite(surface[hole]).all():
@@ -96,15 +96,15 @@ def biharmonic(image, hole):
 
 @_method
 def shift_map(image, hole):
-    """Complete by shifted copies of the known part (He and Sun 2012). Colours pass through 8 bit CIE Lab.
+    """Complete by shifted copies of the known part (He and Sun 2012). Colours pass through 8-bit CIE Lab.
 
-    Pixels that none of the shifts fills (few, and in few images) are filled by fast marching afterwards; it is an
-    error if those are most of the hole, as in a small image with little known.
+    Pixels that none of the shifts fills (a few, in some images) are filled by fast marching afterwards; it is an error
+    if they are most of the hole, as in a small image with few known pixels.
     """
-    cv2.setRNGSeed(_SEED)  # else the result depends on earlier calls: the search tree is built at random
+    cv2.setRNGSeed(_SEED)  # otherwise the result depends on earlier calls: the search tree is built at random
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     known = np.where(hole, np.uint8(0), np.uint8(255))  # the inverse of cv2.inpaint's mask
-    completed = np.zeros_like(lab)  # has to be there beforehand
+    completed = np.zeros_like(lab)  # OpenCV needs it to exist
     cv2.xphoto.inpaint(lab, known, completed, cv2.xphoto.INPAINT_SHIFTMAP)
     left = hole & ~completed.any(-1)  # OpenCV leaves zeros, which in Lab are not a colour that RGB has
     share = left.sum() / hole.sum()
@@ -118,7 +118,7 @@ def shift_map(image, hole):
 def patch_match(image, hole):
     """Complete by PatchMatch (Barnes et al. 2009), coarse to fine, patches of 7 x 7 px."""
     try:
-        import patchmatch  # here: the one package that no other part of the project needs
+        import patchmatch  # here, as nothing else in the project needs this package
     except ImportError as error:
         raise RuntimeError(f"needs the package PyPatchMatch; run: {cli.install_line('evaluate')}") from error
     patchmatch.set_random_seed(_SEED)

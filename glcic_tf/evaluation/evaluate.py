@@ -1,4 +1,4 @@
-"""Compare networks and baselines on a folder of photos: measures, and writes the report."""
+"""Compare networks and baselines on a folder of photos, and write the report."""
 
 import collections
 import os
@@ -22,7 +22,7 @@ from glcic_tf.evaluation.methods import check as check_methods
 from glcic_tf.evaluation.methods import load as load_methods
 
 _MAX_CANDIDATES = 500  # photos whose pictures are kept until it is known which to show
-_AHEAD = 8  # tasks per process that are given out ahead; bounds the memory that results take until they are looked at
+_AHEAD = 8  # tasks per process that are scheduled ahead; bounds the memory of results until they are added
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _OWN_PICTURES = ("original", "masked")  # in the gallery, beside those of the methods
 _VERSIONS = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless", "scikit-image", "PyPatchMatch")
@@ -47,8 +47,8 @@ def evaluate(
     """Measure every method on every photo and write a report.
 
     Args:
-        folder: photos, at any depth; path or URL, as is the next.
-        output: folder of the report.
+        folder: folder of photos, at any depth; path or URL.
+        output: folder of the report; path or URL.
         protocol: a protocols.Protocol.
         models: `.keras` files and SavedModel folders; None is the package's weights.
         methods: names in baselines.METHODS.
@@ -57,7 +57,7 @@ def evaluate(
         workers: processes for the baselines; 0: one for each core.
         gallery: how many photos to show.
         limit: measure so many of the photos, evenly spread; None: all.
-        lpips_weights, fid_weights: measure LPIPS or FID too, see `appearance.load_networks`; None: do not.
+        lpips_weights, fid_weights: measure LPIPS or FID too, see `appearance.load_networks`; None: do not measure it.
         overwrite: replace a report that is there.
         cluster: `ray_cluster.Cluster` whose workers complete and measure, with the same files on all nodes; None: this
             machine.
@@ -66,7 +66,7 @@ def evaluate(
         {method: {metric: bootstrap.Mean}}, models first.
 
     Raises:
-        UserError: nothing can be measured, or a flag names what is not there.
+        UserError: nothing can be measured, or a flag names something that does not exist.
     """
     methods = list(dict.fromkeys(methods))
     _check(folder, output, protocol, models, methods)
@@ -114,7 +114,7 @@ def evaluate(
 def _check(folder, output, protocol, models, methods):
     check_methods(folder, output, models, methods)
     if protocol.masks is not None and storage.is_same(protocol.masks, folder):
-        raise UsageError(f"--masks={protocol.masks}: is the folder of the photos; name the one of the masks.")
+        raise UsageError(f"--masks={protocol.masks}: is the folder of the photos; name the folder of the masks.")
 
 
 def _nothing_measured(folder, protocol, jobs, measurements, problems):
@@ -127,7 +127,7 @@ def _nothing_measured(folder, protocol, jobs, measurements, problems):
 
 
 def _circumstances(networks, methods, scale, workers, cluster):
-    """What else decides about the figures and the times."""
+    """Notes about what else the figures and the times depend on."""
     notes = [f"Models complete with --scale={scale} (SavedModels: 1)."] if networks and scale != 1 else []
     if cluster is not None:
         return [*notes, f"Times: on a cluster, up to {cluster.slots()} photos at once.", _versions()]
@@ -148,7 +148,7 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept):
     tasks = [(job, method) for job in jobs for method in methods]
     with tqdm(total=len(jobs) * bool(networks) + len(tasks), unit="step", disable=None, leave=False) as bar:
         if networks:
-            measure(jobs[0], networks, False)  # traces the graphs, which would count as the first photo's time
+            measure(jobs[0], networks, False)  # traces the graphs, so that it does not count as the first photo's time
             for job in jobs:
                 measurements.add(job.name, measure(job, networks, job.name in kept))
                 bar.update()
@@ -158,7 +158,7 @@ def _measure_all(measurements, jobs, networks, methods, workers, kept):
             for job, method, future in _scheduled(pool, tasks, kept, workers * _AHEAD):
                 try:
                     measurements.add(job.name, future.result())
-                except ProcessExpired as error:  # a library crashed, or the system ended it to get memory back
+                except ProcessExpired as error:  # a library crashed, or the system killed it to free memory
                     measurements.add_failure(job.path, f"{method} failed: its process ended with {error.exitcode}")
                 bar.update()
 
@@ -176,7 +176,7 @@ class _Measuring:
 
 
 def _measure_by(cluster, measurements, jobs, given, kept):
-    """Measure on a cluster; photos are added in their order, so that figures are those of one machine."""
+    """Measure on a cluster; photos are added in their order, so that figures are the same as on one machine."""
     numbered = [(number, job, job.name in kept) for number, job in enumerate(jobs)]
     ready, next_one = {}, 0
     with tqdm(total=len(jobs), unit="photo", disable=None, leave=False) as bar:
@@ -193,7 +193,7 @@ def _measure_by(cluster, measurements, jobs, given, kept):
 
 
 def _scheduled(pool, tasks, kept, ahead):
-    """Yield (job, method, future) of each task, in order, while so many of those behind it are worked on."""
+    """Yield (job, method, future) of each task, in order, while up to `ahead` later ones are worked on."""
     waiting = collections.deque()
     for job, method in tasks:
         waiting.append((job, method, pool.schedule(measure, (job, [method], job.name in kept))))
@@ -204,11 +204,11 @@ def _scheduled(pool, tasks, kept, ahead):
 
 
 class Measured(typing.NamedTuple):
-    """What methods made of one photo.
+    """Results of methods on one photo.
 
     Attributes:
         hole: [size, size] bool.
-        found: {method: {metric: float}}, those of metrics.all_metrics and seconds.
+        found: {method: {metric: float}}, with those of metrics.all_metrics, and seconds.
         failed: [(path, message)] of methods that failed.
         images: {method: [size, size, 3] uint8}, and "original".
         pictures: {method: bytes of a JPEG}, "original" and "masked"; empty unless asked for.
@@ -240,7 +240,7 @@ def measure(job, methods, with_pictures):
     if sample is None:
         return None
     original, hole = sample
-    masked = np.where(hole[..., None], 0, original).astype(np.uint8)  # no method sees what stood there
+    masked = np.where(hole[..., None], 0, original).astype(np.uint8)  # no method sees what was there
     found, failed, pictures, completions = {}, [], {}, {"original": original}
     if with_pictures:
         white = np.where(hole[..., None], 255, original).astype(np.uint8)

@@ -13,8 +13,8 @@ def define_evaluate_flags():
     flags.DEFINE_string("images", None, "Folder of photos (any depth), or its URL.", required=True)
     flags.DEFINE_string("output", None, "Folder of the report, or its URL.", required=True)
     flags.DEFINE_list("models", ["package"], model_names.MODELS)
-    flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods.")
-    text = f"Each model is measured with each. {postprocesses.described()}"
+    flags.DEFINE_list("methods", list(baselines.METHODS), "Other methods to compare with.")
+    text = f"Post-processes; each model is measured with each of them. {postprocesses.described()}"
     flags.DEFINE_list("postprocess", ["none"], text)
     cli.define_scale("1", "As `--scale` of `glcic complete`, for the models: auto, or a number in (0, 1].")
     flags.DEFINE_enum("preset", "places", list(protocols.PRESETS), "Crop and hole.")
@@ -24,8 +24,8 @@ def define_evaluate_flags():
     flags.DEFINE_integer("hole_min", None, "Smallest side of the hole in px instead of the preset's.", 1)
     flags.DEFINE_integer("hole_max", None, "Largest side of the hole in px instead of the preset's.", 1)
     flags.DEFINE_integer("workers", 0, "Processes for the other methods; 0: one for each core.", 0)
-    flags.DEFINE_integer("gallery", 48, "Photos in the gallery.", 0)
-    flags.DEFINE_integer("limit", None, "Measure only so many of the photos, evenly spread.", 1)
+    flags.DEFINE_integer("gallery", 48, "Number of photos in the gallery.", 0)
+    flags.DEFINE_integer("limit", None, "Number of photos to measure, evenly spread; by default all.", 1)
     flags.DEFINE_bool("lpips", False, "Measure LPIPS as published too; needs VGG16's weights (528 MB) and its heads.")
     flags.DEFINE_string("vgg_weights", None, "Measure LPIPS with this file of these weights instead of PyTorch's copy.")
     flags.DEFINE_bool("fid", False, "Measure FID too; downloads InceptionV3's weights (95 MB).")

@@ -1,9 +1,9 @@
 """Frechet distance of InceptionV3 features (FID; Heusel et al. 2017) between original and completed images.
 
-Two cautions. The network is Keras's InceptionV3 with its ImageNet weights, not the TF-Slim network of 2015 that the
-FID of the literature is defined by: figures compare only with one another and with no published FID. And the estimate
-is biased: it falls as images are added, so only sets of one size compare; below some thousand images it serves at best
-to rank methods on the same photos.
+Two cautions. The network is Keras' InceptionV3 with its ImageNet weights, not the TF-Slim network of 2015 that defines
+the FID of the literature: figures can be compared with one another but not with published FID. And the estimate is
+biased: it falls as images are added, so only sets of the same size can be compared; below a few thousand images it can
+at best rank methods on the same photos.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def load_network(weights="imagenet"):
 
     Args:
         weights: "imagenet" (95 MB, downloaded once and then kept by Keras), an `.h5` file of the network's weights
-            without the classifier, or None: random, the same every time (it sets Keras's global random seed).
+            without the classifier, or None: random, the same every time (this sets Keras' global random seed).
 
     Returns:
         keras.Model, [batch, 299, 299, 3] in [-1, 1] -> [batch, 2048].
@@ -97,14 +97,14 @@ class Statistics:
     def __init__(self, size=FEATURES):
         self.n = 0
         self.mean = np.zeros(size)
-        self._scatter = np.zeros((size, size))  # sum of the outer products of what deviates from the mean
+        self._scatter = np.zeros((size, size))  # sum of the outer products of the deviations from the mean
 
     def add(self, rows):
-        """Add features [rows, features]; the order changes nothing but the last bits."""
+        """Add features [rows, features]; their order only changes the last bits."""
         rows = np.asarray(rows, np.float64)
         if not len(rows):
             return
-        # Chan et al. 1979: numerically stable, unlike sums of squares.
+        # Chan et al. 1979; numerically stable, unlike sums of squares.
         mean = rows.mean(axis=0)
         shift, total = mean - self.mean, self.n + len(rows)
         deviations = rows - mean
@@ -129,13 +129,13 @@ def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
     Args:
         mean_a, mean_b: [features].
         covariance_a, covariance_b: [features, features], symmetric and positive semi-definite; they may be singular,
-            as those of fewer images than features are.
+            as they are if there are fewer images than features.
 
     Returns:
         float, 0 or more; 0 for equal Gaussians up to rounding.
     """
-    # With A = R R^T, tr (A B)^(1/2) is tr (R^T B R)^(1/2): symmetric, so that no step leaves the real numbers as a root
-    # of A B itself does for singular matrices; and no larger than A's rank, the number of images less one.
+    # With A = R R^T, tr (A B)^(1/2) is tr (R^T B R)^(1/2). R^T B R is symmetric, so that no step leaves the real
+    # numbers, as a root of A B itself does for singular matrices; and its size is A's rank, one less than the images.
     values, vectors = np.linalg.eigh(covariance_a)
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
     root = vectors[:, kept] * np.sqrt(values[kept])

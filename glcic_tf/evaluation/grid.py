@@ -1,10 +1,10 @@
 """How far a regular pattern stands out inside the holes: the grid that deconvolutions and dilations can draw.
 
 A pattern that repeats every 2, 4 or 8 px is a peak in the spectrum, along the rows, the columns or the diagonals. The
-spectra of windowed tiles inside the holes are averaged over the holes, since that of a single one is noise, and the
-power at the period is divided by what the neighbouring frequencies of the same direction let expect: about 1 in photos,
-whose spectrum is smooth; at 50 the pattern is seen at once. Amplitudes are averaged instead of powers, so that one
-photo, of a fence or from an interlaced video, does not decide.
+spectra of windowed tiles inside the holes are averaged over the holes, since that of a single one is noise. The power
+at the period is then divided by the power that the neighbouring frequencies in the same direction lead one to expect:
+this gives about 1 in photos, whose spectrum is smooth; at 50 the pattern is obvious. Amplitudes are averaged instead of
+powers, so that one photo, of a fence or from an interlaced video, does not decide the figure.
 """
 
 import numpy as np
@@ -14,14 +14,10 @@ from glcic_tf.evaluation import bootstrap
 PERIODS = (2, 4, 8)  # px
 TILE_PX = 48  # a multiple of all periods, so that each is a frequency of the tile's spectrum
 _STEP_PX = 12  # between tiles
-_NEIGHBOURS = (
-    -3,
-    -2,
-    2,
-    3,
-)  # frequencies, counted from the period's; a pattern's power spreads over one on either side
+# Frequencies, counted from the period's; a pattern's power spreads over one on either side.
+_NEIGHBOURS = (-3, -2, 2, 3)
 _WINDOW = np.outer(*2 * [np.hanning(TILE_PX + 1)[:-1]])[..., None]
-# Power of rounding to 8 bits: a hole of one colour has none of its own.
+# Power of rounding to 8 bits, as a least value: a hole of one colour has no power of its own.
 _FLOOR = 3 * np.square(_WINDOW).sum() / 12
 
 
@@ -33,8 +29,8 @@ def amplitudes(image, hole):
         hole: [height, width], non-zero = hole.
 
     Returns:
-        [periods, directions, 1 + neighbours] float64, the period's first; the root of the power over the tiles and the
-        colours. None if no tile of 48 x 48 px fits into the hole.
+        [periods, directions, 1 + neighbours] float64, the period's first: the root of the mean power over the tiles,
+        summed over the colours. None if no tile of 48 x 48 px fits into the hole.
     """
     tiles = [image[y : y + TILE_PX, x : x + TILE_PX] for y, x in _tiles(np.asarray(hole) != 0)]
     if not tiles:
@@ -45,13 +41,13 @@ def amplitudes(image, hole):
 
 
 def peaks(found):
-    """Find how far each period stands out, in the direction where it does most.
+    """Find how far each period stands out, in the direction in which it does most.
 
     Args:
-        found: list of what `amplitudes` returned for the photos; None is passed over.
+        found: list of what `amplitudes` returned for the photos; None is skipped.
 
     Returns:
-        {period: `bootstrap.Mean`}, n being the number of photos whose hole holds a tile; NaN if there is none.
+        {period: `bootstrap.Mean`}, where n counts the photos whose hole has room for a tile; NaN if there is none.
     """
     found = [values for values in found if values is not None]
     photos = len(found)
@@ -91,7 +87,7 @@ def _power(tile):
 
 
 def _shares(period):
-    """Shares of the neighbours' logarithms in what they let expect: a line over the frequency's logarithm.
+    """Weights of the neighbours' logarithms in the expected power, from a line over the frequency's logarithm.
 
     Spectra of photos fall as a power of the frequency, which is such a line.
     """

@@ -1,8 +1,9 @@
 """LPIPS as published: version 0.1 on VGG16 (Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features).
 
-For comparison with figures of the literature, of the whole composite. Nothing of it is part of this project: the linear
-heads, which were fitted to people's judgements, come from the package `lpips` (BSD), and the weights of VGG16 (528 MB)
-are torchvision's. Both files are read by `torch_checkpoint`; neither PyTorch nor any code of those packages is run.
+It is meant for comparison with figures of the literature, and measures the whole composite. Its weights are not part of
+this project: the linear heads, which were fitted to people's judgements, come from the package `lpips` (BSD), and the
+weights of VGG16 (528 MB) are torchvision's. `torch_checkpoint` reads both files; neither PyTorch nor any code of those
+packages is run.
 """
 
 import hashlib
@@ -27,20 +28,20 @@ _TINY = 1e-10
 
 
 def find_vgg(path=None):
-    """Find the weights of VGG16: the file given, else the one in PyTorch's cache.
+    """Find the weights of VGG16: the file given or, without one, that in PyTorch's cache.
 
     Returns:
         pathlib.Path.
 
     Raises:
-        UserError: there is no such file, or it is another one.
+        UserError: there is no such file, or it is a different one.
     """
     cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
     found = Path(path or files.with_home(cache / "hub" / "checkpoints" / VGG_FILE))
     if not found.is_file():
         flag = f"--vgg_weights={path}" if path else f"{found}"
         raise UserError(
-            f"{flag}: --lpips needs the weights of VGG16, found no such file; download {VGG_FILE} (528 MB) from "
+            f"{flag}: there is no such file, but --lpips needs the weights of VGG16; download {VGG_FILE} (528 MB) from "
             f"https://download.pytorch.org/models/{VGG_FILE} and name it as --vgg_weights, or leave --lpips out."
         )
     with open(found, "rb") as file:
@@ -49,7 +50,7 @@ def find_vgg(path=None):
     if not digest.startswith(expected):
         raise UserError(
             f"{found}: --lpips needs torchvision's {VGG_FILE}, whose SHA-256 begins with {expected}; that of this file "
-            f"begins with {digest[:8]}; download it anew from https://download.pytorch.org/models/{VGG_FILE}."
+            f"begins with {digest[:8]}; download it again from https://download.pytorch.org/models/{VGG_FILE}."
         )
     return found
 
@@ -63,12 +64,14 @@ def find_heads():
     package = importlib.util.find_spec("lpips")  # found without importing it, which would need PyTorch
     places = package.submodule_search_locations if package else None
     if not places or not (Path(places[0]) / _HEADS_FILE).is_file():
-        raise UserError("--lpips: needs the package lpips for its linear heads; pip install --no-deps lpips (54 kB).")
+        raise UserError(
+            "--lpips: needs the package lpips for its linear heads; run: pip install --no-deps lpips (54 kB)."
+        )
     return Path(places[0]) / _HEADS_FILE
 
 
 def load(vgg=None):
-    """Build the network that LPIPS compares images by.
+    """Build the network that LPIPS compares images with.
 
     Args:
         vgg: file of VGG16's weights; None: the one in PyTorch's cache.
@@ -77,7 +80,7 @@ def load(vgg=None):
         keras.Model, as `build` describes.
 
     Raises:
-        UserError: a file is missing or another one.
+        UserError: a file is missing or a different one.
     """
     path, heads = find_vgg(vgg), find_heads()
     return build(torch_checkpoint.read(path), torch_checkpoint.read(heads))
@@ -137,7 +140,7 @@ def distance(image, completed, network):
         float, 0 or more; 0 for equal images, lower is better.
 
     Raises:
-        ValueError: the images are not uint8, of one size and RGB.
+        ValueError: the images are not uint8 RGB of one size.
     """
     if image.shape != completed.shape or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"Expected two images [height, width, 3], found {image.shape}, {completed.shape}.")

@@ -1,4 +1,4 @@
-"""What an evaluation has measured so far, and its summaries."""
+"""What an evaluation has measured so far, and summaries of it."""
 
 import collections
 
@@ -20,14 +20,14 @@ class Measurements:
     """
 
     def __init__(self, networks=None):
-        """Start with nothing. `networks`: from `appearance.load_networks`; None: what needs one is not measured."""
+        """Start empty. `networks`: from `appearance.load_networks`; None: figures that need one are not measured."""
         self._appearance = Appearance(networks or {})
         self.found, self.areas, self._pictures = collections.defaultdict(dict), {}, collections.defaultdict(dict)
         self.too_small, self.skipped, self._seen = 0, [], set()
         self._failed = {}  # {message: files}
 
     def add(self, name, measured):
-        """Add what `evaluate.measure` returned for a photo; what concerns the photo itself is counted once."""
+        """Add what `evaluate.measure` returned for a photo; problems of the photo itself are counted once."""
         first = name not in self._seen
         self._seen.add(name)
         if isinstance(measured, str):
@@ -49,11 +49,11 @@ class Measurements:
         self._failed.setdefault(message, []).append(path)
 
     def failures(self):
-        """How many completions failed."""
+        """Return how many completions failed."""
         return sum(map(len, self._failed.values()))
 
     def problems(self):
-        """Lines about all that could not be measured; the same failure on many photos is one line."""
+        """Lines about everything that could not be measured; the same failure on many photos is one line."""
         lines = list(self.skipped)
         for message, paths in self._failed.items():
             others = f" (and on {_count(len(paths) - 1, 'more photo')})" if len(paths) > 1 else ""
@@ -107,7 +107,7 @@ class Measurements:
         return [metric for metric in metrics.METRICS if metric in found]
 
     def gallery(self, method, count):
-        """Pictures to show: the best and worst cases of a method by the first metric, and others evenly spread.
+        """Choose pictures: the best and worst cases of a method by the first metric, and others evenly spread.
 
         Returns:
             ({photo: {"original" | "masked" | method: JPEG}}, {"method": method, "metric": the metric, "best": photos,

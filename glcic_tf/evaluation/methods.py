@@ -14,7 +14,7 @@ _INPUTS = {"image", "mask"}
 
 
 def check(folder, output, models, methods):
-    """Check flags that name what to compare on which photos, before anything takes time.
+    """Check the flags that say what to compare on which photos, before anything takes time.
 
     Args:
         folder, output: --images, --output.
@@ -37,15 +37,15 @@ def load(models, postprocess=("none",), scale=1, taken=()):
     """Load models.
 
     Args:
-        models: names and `.keras` files, as `Completer.load` takes them, and SavedModel folders. One that is named
+        models: names and `.keras` files, as `Completer.load` takes them, and SavedModel folders. A model that is named
             twice counts once.
-        postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file is a method with each of them.
+        postprocess: names in postprocesses.POSTPROCESSES; each `.keras` file makes one method with each of them.
         scale: as for `Completer.complete`, for the `.keras` files.
-        taken: names that no method may get, beside those of the baselines.
+        taken: names that no method may get, besides those of the baselines.
 
     Returns:
-        dict of name -> function. Names are those of the files, with the whole path where that is taken, and with "+"
-        and the post-process, if there is one. Functions raise RuntimeError, with the name, if the network fails.
+        dict of name -> function. Names are those of the files, or whole paths where such a name is taken, with "+" and
+        the post-process if there is one. Functions raise RuntimeError, which names the method, if the network fails.
 
     Raises:
         UserError: a model is missing or cannot be used.
@@ -77,7 +77,7 @@ def _name(path, taken):
         return path
     path = Path(path)
     short = path.name if path.is_dir() else path.stem
-    if short.isdecimal():  # versions below a model's folder, as TensorFlow Serving has them
+    if short.isdecimal():  # a version inside a model's folder, as for TensorFlow Serving
         short = f"{path.absolute().parent.name}/{short}"
     return files.printable(str(path) if short in taken else short)
 
@@ -118,7 +118,7 @@ def _saved_model(path):
     if inputs != _INPUTS or "completed" not in outputs:
         refuse(f"its signature is {sorted(inputs)} -> {sorted(outputs)}, expected ['image', 'mask'] -> ['completed']")
 
-    def complete(image, hole, loaded=loaded):  # the signature dies with what was loaded
+    def complete(image, hole, loaded=loaded):  # keeps `loaded`, without which the signature does not work
         mask = np.where(hole, 255, 0).astype(np.uint8)
         results = signature(image=tf.constant(image[None]), mask=tf.constant(mask[None, ..., None]))
         return results["completed"][0].numpy()

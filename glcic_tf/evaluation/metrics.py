@@ -1,10 +1,10 @@
 """How close a completion is to the original, how visible the hole's border and how sharp its inside is.
 
-l1 and PSNR in the hole, PSNR and SSIM over the whole composite; seam and sharpness as ratios to the original. And the
-table of all metrics, these and those of `appearance`.
+These are l1 and PSNR in the hole, PSNR and SSIM over the whole composite, and seam and sharpness as ratios to the
+original. The table of all metrics, METRICS, also has those of `appearance`.
 
-All functions take 8-bit or floating-point photos of one size: `original` and `completed` [height, width, 3], uint8 in
-[0, 255] or float in [0, 1], each by its own dtype. `mask` is [height, width], non-zero = hole.
+All functions take 8-bit or floating-point photos of one size: `original` and `completed` [height, width, 3], each
+either uint8 in [0, 255] or float in [0, 1]. `mask` is [height, width], non-zero = hole.
 """
 
 import math
@@ -14,14 +14,14 @@ import numpy as np
 
 
 class Metric(typing.NamedTuple):
-    """What tables, figures and pages say of a metric.
+    """What tables, figures and pages say about a metric.
 
     Attributes:
         label: heading, with the unit.
-        goal: what is good: "low", "high" or "one", the original's; None for none of these.
-        decimals: with how many a mean is shown; None: two significant digits.
-        rewards: what makes for a good value, in a line.
-        of_set: the metric is of all photos together; no photo has one of its own.
+        goal: which values are good: "low", "high" or "one" (the original's); None: none of these.
+        decimals: how many a mean is shown with; None: two significant digits.
+        rewards: what makes a good value, in one line.
+        of_set: the metric is of all photos together; single photos have none.
     """
 
     label: str
@@ -44,14 +44,14 @@ METRICS = {
         "kid x 1000",
         "low",
         1,
-        "holes that look like photos, whatever stood there: the same features, all completions against all originals",
+        "holes that look like photos, whatever was there: the same features, all completions against all originals",
         of_set=True,
     ),
-    "lpips": Metric("LPIPS", "low", 4, "as perceptual distance, over the composite, as published: VGG16, version 0.1"),
+    "lpips": Metric("LPIPS", "low", 4, "the same over the composite, as published: VGG16, version 0.1"),
     "l1": Metric(
         "l1 in the hole x 100", "low", 2, "the right colours on average: a blur where the content is uncertain"
     ),
-    "psnr_hole": Metric("PSNR in the hole, dB", "high", 2, "the same, and a blur even more"),
+    "psnr_hole": Metric("PSNR in the hole, dB", "high", 2, "the same as l1, and a blur even more"),
     "seam": Metric(
         "seam (original: 1)", "one", 3, "a border that does not show: the step of colour across it, over the original's"
     ),
@@ -64,21 +64,25 @@ METRICS = {
     "grid2": Metric("grid 2 px", "one", 2, _GRID, of_set=True),
     "grid4": Metric("grid 4 px", "one", 2, _GRID, of_set=True),
     "grid8": Metric("grid 8 px", "one", 2, _GRID, of_set=True),
-    "psnr": Metric("PSNR, dB", "high", 2, "as PSNR in the hole, and a small hole: over the composite"),
+    "psnr": Metric("PSNR, dB", "high", 2, "the same as PSNR in the hole, and a small hole: over the composite"),
     "ssim": Metric("SSIM", "high", 3, "the right local contrast, and a small hole: over the composite"),
     "fid": Metric(
-        "FID (Keras's InceptionV3)", "low", 2, "as kid, over the composites, with a bias for few photos", of_set=True
+        "FID (Keras's InceptionV3)",
+        "low",
+        2,
+        "the same as kid, over the composites; biased for few photos",
+        of_set=True,
     ),
     "seconds": Metric("seconds per photo", None, None, "speed, on this machine"),
 }
 
-SSIM_WINDOW_PX = 11  # of Wang et al. 2004, who introduced SSIM; sigma 1.5 cuts the Gaussian there
+SSIM_WINDOW_PX = 11  # as in Wang et al. 2004, who introduced SSIM
 SSIM_SIGMA_PX = 1.5
-# PSNR has no bound: a perfect completion would make every mean infinite. No larger value is returned; 8-bit images of
-# up to about 100,000 px reach it only if they are equal.
+# The largest PSNR that is returned, as a perfect completion would make every mean infinite. 8-bit images of up to about
+# 100,000 px reach it only if they are equal.
 PSNR_CAP_DB = 99.0
-# Least difference of neighbours that ratios reckon with, of [0, 1]: what 8 bits resolve. Below it lies rounding alone,
-# and a flat original would make ratios infinite.
+# Least difference of neighbours in [0, 1] that ratios use: what 8 bits resolve. Smaller ones are rounding, and a flat
+# original would make ratios infinite.
 _GREY_LEVEL = 1 / 255
 
 
@@ -134,7 +138,7 @@ def ssim(original, completed):
     original, completed = _as_unit_range(original, completed)
     if min(original.shape[:2]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs sides of at least {SSIM_WINDOW_PX} px; the image is {original.shape[:2]}.")
-    from skimage.metrics import structural_similarity  # here: names of metrics do without its second
+    from skimage.metrics import structural_similarity  # here, as the import takes a second
 
     return float(
         structural_similarity(
@@ -213,7 +217,7 @@ def all_metrics(original, completed, mask):
 
 
 def badness(metric, value):
-    """What is low for a good value of a metric of METRICS that has a goal; the report's script does the same."""
+    """Return a number that is lower for better values of a metric with a goal; the report's script does the same."""
     goal = METRICS[metric].goal
     return abs(math.log(max(value, 1e-9))) if goal == "one" else value if goal == "low" else -value
 
@@ -221,7 +225,9 @@ def badness(metric, value):
 def _as_unit_range(original, completed):
     """Both as float64 in [0, 1]."""
     if original.ndim != 3 or original.shape[2] != 3 or original.shape != completed.shape:
-        raise ValueError(f"Two images [height, width, 3] of one size are needed: {original.shape}, {completed.shape}.")
+        raise ValueError(
+            f"Expected two images [height, width, 3] of one size, found {original.shape} and {completed.shape}."
+        )
     for image in (original, completed):
         if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"Images have to be uint8 or float, not {image.dtype}.")
@@ -232,7 +238,7 @@ def _checked(original, completed, mask):
     """Both images as float64 in [0, 1], and the hole as bool [height, width]."""
     original, completed = _as_unit_range(original, completed)
     if mask.shape != original.shape[:2]:
-        raise ValueError(f"The mask has to be [height, width] of the image {original.shape}, not {mask.shape}.")
+        raise ValueError(f"The mask has to be [height, width] of the image, {original.shape[:2]}, not {mask.shape}.")
     hole = mask != 0
     if not hole.any():
         raise ValueError("The mask has no hole.")
@@ -246,7 +252,7 @@ def _difference_in_hole(original, completed, mask):
 
 
 def _steps(image, down, across):
-    """Differences [pairs, 3] of the pairs one below the other in `down` and side by side in `across`."""
+    """Differences [pairs, 3] of the pairs of pixels below one another (`down`) and side by side (`across`)."""
     return np.concatenate([np.diff(image, axis=0)[down], np.diff(image, axis=1)[across]])
 
 

@@ -1,14 +1,14 @@
-"""How different a completion looks from the original, by features of a network that knows photos.
+"""How different a completion looks from the original, judged by features of a network trained on photos.
 
-The distance of LPIPS (Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features) on another network and
-around the hole. Features of EfficientNet-Lite0 are taken at five sizes, each cell is scaled to unit length over its
-channels, and the squared difference of the two images' cells is averaged over the cells around the hole and summed over
-the sizes: from 0 for equal images to 20; where features have nothing in common it is 10. The cells around the hole are
-those that hold a pixel of it, and their neighbours: known pixels count where the network sees the hole beside them, as
-at a seam. No weights are fitted to people's judgements; figures compare with one another and with no published LPIPS.
+This is the distance of LPIPS (Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features), but on another
+network and around the hole. Features of EfficientNet-Lite0 are taken at five sizes, each cell is scaled to unit length
+over its channels, and the squared difference of the two images' cells is averaged over the cells around the hole and
+summed over the sizes: from 0 for equal images to 20; if the features have nothing in common it is 10. The cells around
+the hole are those that hold a pixel of it, and their neighbours, so known pixels count near the hole, as at a seam. No
+weights are fitted to people's judgements; figures can be compared with one another but not with published LPIPS.
 
 Unlike l1 and PSNR, which reward the mean of all likely contents, that is a blur, it rewards textures of the right kind
-even where they are not the right ones to the pixel.
+even if they do not match pixel by pixel.
 """
 
 import functools
@@ -19,7 +19,7 @@ import numpy as np
 from glcic_tf.evaluation import efficientnet_lite
 
 LAYERS = ("stride2", "stride4", "stride8", "stride16", "stride32")
-_TINY = 1e-10  # LPIPS's: added to lengths, so that a cell of zeros stays one
+_TINY = 1e-10  # as in LPIPS: added to lengths, so that a cell of zeros stays a cell of zeros
 
 
 class Features(typing.NamedTuple):
@@ -99,7 +99,7 @@ def cells_of(hole, stride):
 
     Args:
         hole: [height, width], non-zero = hole.
-        stride: pixels of the image to a cell, in both directions.
+        stride: pixels of the image per cell, in both directions.
 
     Returns:
         [ceil(height / stride), ceil(width / stride)] bool.

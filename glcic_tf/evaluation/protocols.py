@@ -1,7 +1,7 @@
-"""Protocols of measuring: which square is cut from a photo and where its hole lies, the same for every method.
+"""Protocols: which square is cut from a photo and where its hole lies, the same for every method.
 
-A drawn hole depends on the photo's file name alone, so figures of different methods, runs and years compare. Nothing
-here needs TensorFlow: jobs are small, can be pickled, and are turned into pixels where they are worked on.
+A drawn hole depends only on the photo's file name, so figures from different methods, runs and years can be compared.
+Nothing here needs TensorFlow: jobs are small, can be pickled, and become pixels in the process that measures them.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _SIDED = ("rectangle", "centre")  # kinds whose sides are drawn from [hole_min_p
 _BLOB_AREA = (0.05, 0.5)
 _STROKES = (1, 8)
 _BRUSH = (12 / 256, 40 / 256)
-_SAME_PROPORTIONS = 0.01  # a mask that was drawn on a copy of the photo in another size differs by rounding only
+_SAME_PROPORTIONS = 0.01  # a mask that was drawn on a resized copy of the photo only differs by rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Protocol:
         kind: `rectangle`, at random; `centre`, a rectangle in the middle; `free_form`, a blob or strokes; `thin`,
             wires or writing, 3-8 px thick; `files`, masks from a folder.
         size: side of the square crop, px.
-        hole_min_px, hole_max_px: bounds of the sides of `rectangle` and `centre`, both included; else not used.
-        masks: folder of masks for `files`, white = hole, path or URL; else None.
+        hole_min_px, hole_max_px: bounds of the sides of `rectangle` and `centre`, both included; otherwise not used.
+        masks: folder of masks for `files`, white = hole, path or URL; otherwise None.
 
     Raises:
-        UserError: values that do not fit together; the message names the flags of `glcic evaluate`.
+        UserError: the values do not fit together; the message names the flags of `glcic evaluate`.
     """
 
     kind: str = "rectangle"
@@ -65,7 +65,7 @@ class Protocol:
             raise UsageError(f"--masks={self.masks}: is not used with --holes={self.kind}; add --holes=files.")
 
     def describe(self):
-        """Say in a few words what is measured, for titles."""
+        """Return a few words about what is measured, for titles."""
         sides = f"{self.hole_min_px}-{self.hole_max_px}" if self.hole_min_px < self.hole_max_px else self.hole_min_px
         hole = {
             "rectangle": f"one rectangular hole of {sides} px",
@@ -79,14 +79,14 @@ class Protocol:
 
 PRESETS = {
     "places": Protocol("rectangle", 256, 96, 128),  # the paper's training holes
-    "mmagic": Protocol("rectangle", 256, 108, 128),  # of the only published figures for this network
+    "mmagic": Protocol("rectangle", 256, 108, 128),  # as for the only published figures of this network
     "faces": Protocol("rectangle", 160, 60, 80),
     "centre": Protocol("centre", 128, 64, 64),  # Context Encoder's
 }
 
 
 def protocol_from(preset="places", kind=None, size=None, hole_min=None, hole_max=None, masks=None):
-    """Make the protocol that the flags of `glcic evaluate` ask for; None takes the preset's value.
+    """Make the protocol that the flags of `glcic evaluate` describe; None takes the preset's value.
 
     Args:
         preset: a name in PRESETS.
@@ -96,7 +96,7 @@ def protocol_from(preset="places", kind=None, size=None, hole_min=None, hole_max
         masks: --masks, folder.
 
     Raises:
-        UserError: an unknown name, or flags that do not go together.
+        UserError: a name is unknown, or the flags do not go together.
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset={preset}: expected one of {', '.join(PRESETS)}.")
@@ -120,11 +120,11 @@ class Job:
     """One photo to measure on; can be pickled.
 
     Attributes:
-        name: path below the folder of photos, with "/": unlike the stem, different for every photo.
+        name: path relative to the folder of photos, with "/"; unlike the stem, it is different for every photo.
         path: file of the photo; a pathlib.Path or a RemotePath.
         protocol: `Protocol`.
         mask: file of the mask, for `files`.
-        own_mask: the mask bears the photo's name, so it may be drawn on this very photo.
+        own_mask: whether the mask has the photo's name, so that it may be drawn on this very photo.
     """
 
     name: str
@@ -141,10 +141,10 @@ def find_photos(folder, others=()):
 
     Args:
         folder: --images, path or URL.
-        others: paths, existing or not, such as --masks and --output; None is passed over.
+        others: paths, existing or not, such as --masks and --output; None is skipped.
 
     Returns:
-        Sorted list of pathlib.Path or, behind a URL, RemotePath; not empty.
+        Sorted list of pathlib.Path or, for a URL, RemotePath; not empty.
 
     Raises:
         UserError: there is no such folder, or no photo in it.
@@ -158,20 +158,20 @@ def find_photos(folder, others=()):
     }
     photos = [path for path in photos if path.parent not in reports]
     if not photos:
-        raise UserError(f"--images={folder}: holds no photo beside masks and reports; name a folder of photos.")
+        raise UserError(f"--images={folder}: holds no photos besides masks and reports; name a folder of photos.")
     return photos
 
 
 def make_jobs(photos, protocol, folder):
-    """Pair photos with the protocol and, for `files`, with masks: the photo's own, else the masks in order.
+    """Pair photos with the protocol and, for `files`, with masks: the photo's own, otherwise the masks in order.
 
-    A mask is a photo's own if it has the photo's name, whatever the suffix: the path below the folder, or the stem if
-    only one mask has it. The i-th photo without one takes the i-th mask of all, and after the last the first again.
+    A mask is a photo's own if it has the photo's name, whatever the suffix: the path relative to the folder, or the
+    stem if only one mask has it. The i-th photo without one takes the i-th of all masks, starting over after the last.
 
     Args:
         photos: list of paths from `find_photos`.
         protocol: `Protocol`.
-        folder: the folder of photos, that names are counted from.
+        folder: the folder of photos, which names are relative to.
 
     Returns:
         (jobs, notes): list of `Job`, one per photo and in their order; and a list of sentences to tell the user.
@@ -199,7 +199,7 @@ def make_jobs(photos, protocol, folder):
     notes = []
     if 0 < borrowed < len(photos):
         notes.append(
-            f"{borrowed} of {len(photos)} photos have no mask of their name, or several, and took masks in order."
+            f"{borrowed} of {len(photos)} photos have no mask with their name, or several, and took masks in order."
         )
     if borrowed > len(masks):
         notes.append(
@@ -249,13 +249,13 @@ def hole(protocol, stem):
 
     Args:
         protocol: `Protocol`.
-        stem: the photo's file name without folder and suffix: all that the hole depends on.
+        stem: the photo's file name without folder and suffix, the only thing that the hole depends on.
 
     Returns:
         [size, size] bool, True in the hole.
     """
     size = protocol.size
-    # surrogateescape: names of files need not be valid UTF-8.
+    # surrogateescape, as names of files need not be valid UTF-8.
     digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()
     rng = np.random.default_rng(int(digest[:16], 16))
     if protocol.kind == "free_form":
@@ -285,7 +285,7 @@ def hole(protocol, stem):
 
 
 def _hole_from_file(job, photo_shape):
-    """Bring a mask to the crop: with the photo if it was drawn on it, else resized as a whole."""
+    """Fit a mask to the crop: it is cropped like the photo if it was drawn on it, otherwise resized as a whole."""
     size = job.protocol.size
     with storage.local(job.mask) as path:
         mask = images.read_mask(path)
@@ -298,13 +298,13 @@ def _hole_from_file(job, photo_shape):
         found, lacks = ("white", "is known") if mask.all() else ("black", "is to be completed")
         raise UserError(
             f"{job.mask}: is all {found} in the {size} px crop of {job.path}, so nothing {lacks}; expected white where "
-            "the hole is and black elsewhere; mend the mask, or leave it out."
+            "the hole is and black elsewhere; correct the mask, or remove it."
         )
     return mask
 
 
 def _reduced(shape, size):
-    """Height and width of a photo whose shorter side is brought to `size` px."""
+    """Height and width of a photo whose shorter side is reduced to `size` px."""
     factor = size / min(shape)
     return round(shape[0] * factor), round(shape[1] * factor)
 

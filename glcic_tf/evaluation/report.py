@@ -21,34 +21,34 @@ from matplotlib.ticker import LogLocator  # noqa: E402
 
 _FIGURES = ("box_plots.png", "psnr_by_area.png")
 MEMBERS = {"index.html", "metrics.json", "metrics.csv", *_FIGURES}
-_FLOOR = 1e-3  # where ratios under it, 0 too, are drawn: a logarithmic axis has no 0
+_FLOOR = 1e-3  # smaller ratios are drawn here, since a logarithmic axis has no 0
 _LABEL_LENGTH = 32  # characters of a method's name in the figures
 _HERO_CASES = 3
-_MARKERS = "osD^vPX"  # 7, prime to the colours' 10 and 20, so that pairs repeat late
+_MARKERS = "osD^vPX"  # 7, coprime to the 10 or 20 colours, so that pairs of marker and colour repeat late
 
 
 def write(folder, title, notes, problems, rows, summary, by_area, areas, pictures, extremes):
     """Write a report.
 
     Args:
-        folder: that exists.
-        title: what was compared on what.
-        notes: list of lines below it: protocol, how many photos, versions.
-        problems: list of lines: photos that were skipped and completions that failed, and why.
-        rows: list of dicts with the keys image, method and those in METRICS that were measured of each photo.
-        summary: {method: {metric: {"mean", "low", "high", "n"}}}, the methods in the order of the table. One that
+        folder: folder to write to, which has to exist.
+        title: what was compared, and on what.
+        notes: list of lines below the title: protocol, how many photos, versions.
+        problems: list of lines about photos that were skipped and completions that failed, and why.
+        rows: list of dicts with the keys image, method and those in METRICS that were measured for each photo.
+        summary: {method: {metric: {"mean", "low", "high", "n"}}}, the methods in the order of the table. A method that
             failed on every photo has n = 0 and NaN.
         by_area: {method: {bin of hole area: {"mean", "low", "high", "n"}}} of PSNR in the hole.
         areas: {image: share of the crop that is hole}.
-        pictures: {image: {"original" | "masked" | method: bytes of a JPEG}}, those to show.
-        extremes: {"best": [images], "worst": [images], "method": whose best and worst cases they are, "metric": by
-            what}, best and worst first; those without pictures are passed over.
+        pictures: {image: {"original" | "masked" | method: bytes of a JPEG}} to show.
+        extremes: {"best": [images], "worst": [images], "method": whose best and worst cases these are, "metric": the
+            metric that decides it}, best and worst first; images without pictures are skipped.
     """
     folder = Path(folder)
     measured = [name for name in METRICS if any(name in values for values in summary.values())]
     of_photos = [name for name in measured if not METRICS[name].of_set]
     columns = ["image", "method", *of_photos]
-    # backslashreplace: Linux allows file names that are not text in UTF-8.
+    # backslashreplace, as Linux allows file names that are not valid UTF-8.
     with open(folder / "metrics.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
@@ -88,7 +88,7 @@ def write(folder, title, notes, problems, rows, summary, by_area, areas, picture
 
 
 def _rewards(measured):
-    """What the metrics reward, with the labels of those that reward the same: {line: labels}."""
+    """What the metrics reward, {line: labels of all metrics that reward it}."""
     found = {}
     for metric in (METRICS[name] for name in measured if METRICS[name].goal):
         found.setdefault(metric.rewards, []).append(metric.label)
@@ -134,7 +134,7 @@ def _best(summary):
 
 
 def _cards(rows, methods, metrics, areas, pictures, extremes):
-    """The photos of the gallery, each with a place for every method, so that they stand in columns."""
+    """The photos of the gallery, each with a place for every method, so that these line up in columns."""
     values = {(row["image"], row["method"]): {m: _number(row[m]) for m in metrics} for row in rows}
     return [
         {
@@ -160,7 +160,7 @@ def _hero(pictures, extremes):
 
 @contextlib.contextmanager
 def _drawing():
-    """Settings of the figures: the user's own do not count, and names are text and no formulas."""
+    """Settings of the figures: the user's own are ignored, and names are shown as text, not as formulas."""
     with plt.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # characters that the font lacks are drawn as boxes
         yield
@@ -173,7 +173,7 @@ def _colours(methods):
 
 
 def _label(method):
-    """A method's name for a figure: the end of it, which tells paths apart, without control characters."""
+    """A method's name for a figure: its end, which tells paths apart, without control characters."""
     text = "".join(character if character.isprintable() else "?" for character in method)
     return text if len(text) <= _LABEL_LENGTH else "…" + text[1 - _LABEL_LENGTH :]
 

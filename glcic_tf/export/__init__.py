@@ -1,6 +1,6 @@
-"""Completion networks for other runtimes than TensorFlow: ONNX, OpenVINO and LiteRT, photos in and photos out.
+"""Completion networks in formats for use without this package: SavedModel, ONNX, OpenVINO and LiteRT.
 
-Each module has a function `export(model, output, ...)`, checked against its own runtime. What the formats have in
-common: inputs `image` [batch, height, width, 3] uint8 RGB and `mask` [batch, height, width, 1] uint8 (hole from 128
-up), output `completed` [batch, height, width, 3] uint8 RGB; known pixels come out bit-equal.
+Each format has a module, tested against its own runtime. All have the inputs `image` [batch, height, width, 3] uint8
+RGB and `mask` [batch, height, width, 1] uint8 (hole from 128 up), and the output `completed` [batch, height, width, 3]
+uint8 RGB; known pixels come out bit-equal.
 """

@@ -16,7 +16,7 @@ def savedmodel(model, output, dtype, **options):
     from glcic_tf.export import savedmodel as format
 
     if dtype != "float32":
-        raise UsageError(f"--dtype={dtype}: --format=savedmodel has float32 only; choose another --format.")
+        raise UsageError(f"--dtype={dtype}: --format=savedmodel only has float32; choose another --format.")
     format.savedmodel(model, output, **options)
 
 
@@ -46,7 +46,7 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 
 def write(model, output, format="savedmodel", size=None, dtype="float32", *, fold_batch_norm, overwrite):
-    """Load a network, as `Completer.load` takes it, write it, and say so; raises UserError."""
+    """Load a network that `Completer.load` could load, write it, and print a line about it; raises UserError."""
     start = time.perf_counter()
     options = {"fold": fold_batch_norm, "overwrite": overwrite, "dtype": dtype}
     if size is not None:
@@ -77,13 +77,13 @@ def define_export_flags():
     flags.DEFINE_enum("format", "savedmodel", list(FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File (onnx, litert) or folder to write.", required=True)
     flags.DEFINE_enum("dtype", "float32", DTYPES, "The type of weights and computation, where the format has it.")
-    flags.DEFINE_string("size", None, "HEIGHTxWIDTH in px of the photos, for litert only; by default 256x256.")
+    flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the photos in px, for litert only; by default 256x256.")
     flags.DEFINE_bool("fold_batch_norm", True, "Fold batch normalisation into the convolutions: faster, equal to 1e-4.")
     flags.DEFINE_bool("overwrite", False, "Replace what was exported to --output before.")
 
 
 def run_export():
-    """Write a completion network in a format for use elsewhere: photos in, photos out, without Keras and this package.
+    """Write a completion network in a format that works without Keras and this package: photos in, photos out.
 
       glcic export --output serving/glcic/1
       glcic export --model run/joint.keras --format=savedmodel --output serving/glcic/1
@@ -94,6 +94,6 @@ def run_export():
     How to call what it writes: docs/serving.md.
     """
     args = flags.FLAGS
-    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes the internals of what it saves there
+    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow logs the internals of what it saves there
     options = {"fold_batch_norm": args.fold_batch_norm, "overwrite": args.overwrite}
     write(args.model, args.output, args.format, args.size, args.dtype, **options)

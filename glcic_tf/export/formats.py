@@ -1,4 +1,4 @@
-"""What the formats share: optional packages, names of files, and notes about how a file was made."""
+"""Code that the formats share: optional packages, names of files, and notes about how a file was made."""
 
 import contextlib
 import importlib
@@ -16,7 +16,7 @@ NOTES = "glcic.json"  # the notes' name wherever a format has room for one
 
 
 def optional_package(name, package, format):
-    """Import a module that few need.
+    """Import a module of an optional package.
 
     Args:
         name: the module's name.
@@ -62,7 +62,7 @@ def replacing_file(output, suffix, overwrite):
 
 
 def for_inference(model, fold):
-    """Return a float32 copy of a completion network, by choice with batch normalisation folded into convolutions."""
+    """Return a float32 copy of a completion network; `fold`: with batch normalisation folded into convolutions."""
     return folding.fold_batch_norm(model) if fold else model_file.float32_copy(model)
 
 
@@ -72,7 +72,7 @@ def notes(metadata, dtype, fold, versions=(), **more):
     Args:
         metadata: as given to `model_file.save`, or None.
         dtype, fold: as given to `export`.
-        versions: pairs of a package's name and its version, beside those of Keras and TensorFlow.
+        versions: pairs of a package's name and its version, besides those of Keras and TensorFlow.
         more: further JSON values.
     """
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__, **dict(versions)}

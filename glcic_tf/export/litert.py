@@ -14,16 +14,16 @@ from glcic_tf.networks import STRIDE
 SUFFIX = ".tflite"
 DTYPES = ("float32", "float16")
 SIZE = (256, 256)  # height, width in px
-MAX_PIXELS = 2**24  # at paper width the largest tensor then has 4 GB
+MAX_PIXELS = 2**24  # with which the largest tensor has 4 GB at paper width
 
 
 def export(model, output, size=SIZE, dtype="float32", fold=True, overwrite=False, metadata=None):
-    """Write a completion network as LiteRT file, which appears under its name only when it is complete.
+    """Write a completion network as a LiteRT file, which appears under its name only when it is complete.
 
-    Signature `serving_default`, with the inputs `image` [1, height, width, 3] uint8 RGB and `mask`
+    Its signature `serving_default` has the inputs `image` [1, height, width, 3] uint8 RGB and `mask`
     [1, height, width, 1] uint8 (hole from 128 up), and the output `completed` [1, height, width, 3] uint8 RGB. Known
-    pixels come out bit-equal; a photo without a hole comes out as it is. All of the photo goes through the network.
-    Only LiteRT's own operators are in it. The notes about how it was made are a zip member, `glcic.json`, of the file.
+    pixels come out bit-equal; a photo without a hole comes out as it is. The whole photo goes through the network. The
+    file only uses LiteRT's own operators. The notes about how it was made are a zip member, `glcic.json`, of the file.
 
     Args:
         model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
@@ -35,17 +35,17 @@ def export(model, output, size=SIZE, dtype="float32", fold=True, overwrite=False
         metadata: dict of JSON values about the model, as given to `model_file.save`.
 
     Raises:
-        UserError: the suffix is another, `output` exists and may not be replaced or cannot be written, the size is
-            none, or LiteRT has no operator for something in the network.
+        UserError: the suffix is not `.tflite`, `output` exists and may not be replaced or cannot be written, the size
+            is invalid, or LiteRT has no operator for something in the network.
     """
     formats.check_dtype(dtype, DTYPES, "litert")
     height, width = size
     if min(size) < 1 or height * width > MAX_PIXELS:
-        raise UsageError(f"--size={height}x{width}: expected sides from 1 px up, of {MAX_PIXELS} px in all at most.")
+        raise UsageError(f"--size={height}x{width}: expected sides from 1 px up, and at most {MAX_PIXELS} px in all.")
     with formats.replacing_file(output, SUFFIX, overwrite) as temporary:
         content = _convert(formats.for_inference(model, fold), size, dtype)
         temporary.write_bytes(content)
-        with zipfile.ZipFile(temporary, "a") as archive:  # behind the model, as LiteRT's own metadata tools do it
+        with zipfile.ZipFile(temporary, "a") as archive:  # appended to the model, as LiteRT's own metadata tools do
             archive.writestr(formats.NOTES, formats.notes(metadata, dtype, fold, size=[height, width]))
 
 
@@ -62,15 +62,15 @@ def _convert(network, size, dtype):
         with _quiet():
             return converter.convert()
     except Exception as error:
-        if type(error).__name__ != "ConverterError":  # TensorFlow keeps the class to itself
+        if type(error).__name__ != "ConverterError":  # TensorFlow does not publish the class
             raise
-        raise UserError(f"--format=litert: LiteRT cannot hold this network ({first_line(error)}).") from error
+        raise UserError(f"--format=litert: LiteRT cannot run this network ({first_line(error)}).") from error
 
 
 def completion_function(network, size):
     """Return the tf.function behind the signature, see `export`: uint8 image and mask -> {"completed": uint8}.
 
-    Between the two ends all is float32, which LiteRT has every operator for, and which holds 0 to 255 exactly.
+    In between, everything is float32: LiteRT has every operator for it, and it holds 0 to 255 exactly.
     """
     height, width = size
     below, beside = -height % STRIDE, -width % STRIDE
@@ -102,7 +102,7 @@ def _extend(x, below, beside):
 
 @contextlib.contextmanager
 def _quiet():
-    """Hold back what the converter prints and logs about its stages, in Python and C++; errors are raised anyway."""
+    """Hide what the converter prints and logs about its stages, in Python and C++; errors are raised anyway."""
     logger = tf.get_logger()
     level, kept, nothing = logger.level, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

@@ -14,12 +14,12 @@ DTYPES = ("float32", "float16")  # ONNX Runtime has no convolution in bfloat16 o
 
 
 def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=None):
-    """Write a completion network as ONNX file, which appears under its name only when it is complete.
+    """Write a completion network as an ONNX file, which appears under its name only when it is complete.
 
     Inputs: `image` [batch, height, width, 3] uint8 RGB and `mask` [batch, height, width, 1] uint8 (hole from 128 up),
-    all from 1 up. Output: `completed` [batch, height, width, 3] uint8 RGB. Known pixels come out bit-equal; an image
-    that is all hole is filled from nothing. Only one window around all holes of the batch goes through the network.
-    The notes about how it was made stand in the file's metadata, under `glcic.json`.
+    with batch, height and width from 1 up. Output: `completed` [batch, height, width, 3] uint8 RGB. Known pixels come
+    out bit-equal; an image that is all hole is filled from nothing. Only one window around all holes of the batch goes
+    through the network. The notes about how it was made are in the file's metadata, under `glcic.json`.
 
     Args:
         model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
@@ -30,7 +30,7 @@ def export(model, output, dtype="float32", fold=True, overwrite=False, metadata=
         metadata: dict of JSON values about the model, as given to `model_file.save`.
 
     Raises:
-        UserError: the package `onnx` is missing, the suffix is another, `output` exists and may not be replaced or
+        UserError: the package `onnx` is missing, the suffix is not `.onnx`, `output` exists and may not be replaced or
             cannot be written, or the network has a layer that is not supported.
     """
     formats.check_dtype(dtype, DTYPES, "onnx")
@@ -62,7 +62,7 @@ def build(onnx, network, dtype="float32"):
 
 
 def _add_completion(graph, network, dtype):
-    """Append all between the inputs `image` and `mask` and the output `completed`; see `savedmodel._complete`."""
+    """Append everything from the inputs `image` and `mask` to the output `completed`; see `savedmodel._complete`."""
     add, types = graph.add, graph.onnx.TensorProto
     size = add("Shape", "image")
     height, width = (add("Gather", size, axis) for axis in (1, 2))
@@ -73,7 +73,7 @@ def _add_completion(graph, network, dtype):
 
     def crop(x):
         for first, last, side, axis in ((top, bottom, height, 1), (left, right, width, 2)):
-            # Beyond the image, up to a multiple of STRIDE, comes its last row and column again.
+            # Beyond the image, up to a multiple of STRIDE, its last row and column are repeated.
             inside = add("Min", add("Range", first, last, 1), add("Sub", side, 1))
             x = add("Gather", x, inside, axis=axis)
         return x
@@ -92,7 +92,7 @@ def _add_completion(graph, network, dtype):
     x = add("Clip", add("Round", add("Mul", x, np.float32(255))), np.float32(0), np.float32(255))
     x = add("Transpose", add("Cast", x, to=types.UINT8), perm=[0, 2, 3, 1])
     bottom, right = add("Min", bottom, height), add("Min", right, width)
-    one = np.array([1])  # makes a vector of a number
+    one = np.array([1])  # the shape of a vector with one number
     ends = [add("Reshape", add("Sub", *ends), one) for ends in ((bottom, top), (right, left))]
     x = add("Slice", x, np.array([0, 0]), add("Concat", *ends, axis=0), np.array([1, 2]))
     zero = np.array([0])
@@ -103,14 +103,14 @@ def _add_completion(graph, network, dtype):
 
 
 def _add_window(graph, mask, axes, side):
-    """Append what finds the first row (or column) that the holes need to see, and the one after the last.
+    """Append nodes that find the first row (or column) that the holes need, and the one after the last.
 
-    Without a hole both are found near the first row: a little is computed, and then thrown away.
+    Without a hole both are near the first row: a little is computed, and then discarded.
 
     Args:
         graph: `Graph`.
         mask: name of a tensor int32 [batch, height, width, 1].
-        axes: those that are not the rows (or columns).
+        axes: all axes but that of the rows (or columns).
         side: name of the height (or width), an int64 number.
 
     Returns:

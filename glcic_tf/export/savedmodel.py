@@ -1,7 +1,7 @@
-"""A completion network as a SavedModel that takes photos as they are: uint8 in, uint8 out, any size, only TensorFlow.
+"""A completion network as a SavedModel that takes photos as they are: uint8 in, uint8 out, any size.
 
-The graph does what `completer` does at full resolution, with one window around all holes of the batch. It runs without
-Keras and without this package, in TensorFlow Serving for example.
+The graph does what `completer` does at full resolution, with one window around all holes of the batch. It only needs
+TensorFlow, without Keras and this package, and runs in TensorFlow Serving, for example.
 """
 
 import json
@@ -31,7 +31,8 @@ def savedmodel(model, output, fold=True, overwrite=False, metadata=None):
     float32, whatever the policy that the model was trained in. `keras.layers.TFSMLayer(output)` loads it as a layer of
     {"image": ..., "mask": ...}.
 
-    The folder also holds a request that warms up TensorFlow Serving, and `assets.extra/glcic.json`: how it was made.
+    The folder also holds a request that warms up TensorFlow Serving, and notes about how it was made,
+    `assets.extra/glcic.json`.
 
     Args:
         model: Keras model as `completion.completion_network` or `model_file.load` gives it, of any dtype policy.
@@ -49,7 +50,7 @@ def savedmodel(model, output, fold=True, overwrite=False, metadata=None):
     with files.replacing_folder(output, overwrite, "a SavedModel", "saved_model.pb", _MEMBERS) as temporary:
         network = folding.fold_batch_norm(model) if fold else model_file.float32_copy(model)
         module = tf.Module()
-        module.weights = [variable.value for variable in network.variables]  # the graph's, to be saved
+        module.weights = [variable.value for variable in network.variables]  # so that they are saved
         try:
             complete = serving_function(network)
             module.serve = module.serving_default = _of_dict(complete)  # what keras.layers.TFSMLayer looks for
@@ -91,7 +92,7 @@ def serving_function(network):
 
 
 def _of_dict(complete):
-    """The same function of a dict of both inputs, as a layer takes them; a signature takes keywords alone."""
+    """Return the same function of one dict with both inputs, as a layer is called; a signature only takes keywords."""
     image, mask = complete.input_signature
 
     @tf.function(autograph=False, input_signature=[{"image": image, "mask": mask}])
@@ -102,11 +103,11 @@ def _of_dict(complete):
 
 
 def _complete(network, image, hole):
-    """Fill the holes (bool [batch, height, width, 1], one at least) of uint8 [batch, height, width, 3]."""
+    """Fill the holes (bool [batch, height, width, 1], at least one) of uint8 [batch, height, width, 3]."""
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     top, bottom = _window(tf.reduce_any(hole, axis=[0, 2, 3]), height)
     left, right = _window(tf.reduce_any(hole, axis=[0, 1, 3]), width)
-    # Beyond the image, up to a multiple of STRIDE, comes its last row and column again: tf.pad could not do it.
+    # Beyond the image, up to a multiple of STRIDE, its last row and column are repeated, which tf.pad cannot do.
     rows, columns = tf.minimum(tf.range(top, bottom), height - 1), tf.minimum(tf.range(left, right), width - 1)
     crop, crop_hole = (tf.gather(tf.gather(x, rows, axis=1), columns, axis=2) for x in (image, hole))
 
@@ -121,10 +122,10 @@ def _complete(network, image, hole):
 
 
 def _window(has_hole, side):
-    """Return the first row (or column) that the holes need to see, and the one after the last, multiples of STRIDE.
+    """Return the first row (or column) that the holes need, and the one after the last, as multiples of STRIDE.
 
     Args:
-        has_hole: bool [side], one True at least.
+        has_hole: bool [side], at least one True.
         side: int32, px.
     """
     holes = tf.cast(tf.where(has_hole)[:, 0], tf.int32)

@@ -1,6 +1,6 @@
 """The completion network, its discriminators, their layers, their files, and the weights that ship.
 
-Nothing is imported here: `initial_weights` does without TensorFlow.
+Nothing is imported here, since `initial_weights` must work without TensorFlow.
 """
 
 from pathlib import Path

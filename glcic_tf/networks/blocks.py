@@ -1,4 +1,4 @@
-"""What both networks are made of, and how it is read off them again.
+"""The blocks that both networks are made of, and how their arguments are read off a network.
 
 Padding is Torch's, as in the authors' release: symmetric zeros. Keras' `same` is identical for stride 1 (dilated too)
 and for the 4 x 4 deconvolution, but pads the other side for stride 2, so those layers pad explicitly.
@@ -13,16 +13,16 @@ from keras import layers
 from glcic_tf.networks.batch_norm import SyncBatchNormalization
 
 BATCH_NORM_EPSILON = 1e-5  # Torch's; Keras' own default is 1e-3
-BATCH_NORM_MOMENTUM = 0.9  # Torch's 0.1; with Keras' 0.99 evaluation mode is useless for thousands of steps
+BATCH_NORM_MOMENTUM = 0.9  # Torch calls it 0.1; with Keras' 0.99 inference mode is useless for thousands of steps
 
 
 def scaled(filters, width):
-    """Channels of a layer whose paper form has `filters`."""
+    """Channels of a layer that has `filters` in the paper."""
     return max(1, round(filters * width))
 
 
 def norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized, activation="relu"):
-    """Batch normalisation and ReLU (or a leaky one) behind a convolution, in this order or the other."""
+    """Batch normalisation and ReLU (or a leaky one) after a convolution, in this order or the other."""
     kind = SyncBatchNormalization if synchronized else layers.BatchNormalization
     norm = kind(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, synchronized=synchronized, name=f"{prefix}bn{index}")
     relu = layers.Activation(activation, name=f"{prefix}relu{index}")
@@ -30,11 +30,11 @@ def norm_and_relu(x, prefix, index, relu_first, epsilon, synchronized, activatio
 
 
 def masked_photo(side=None, scale=1.0, offset=(0.0, 0.0, 0.0)):
-    """What a completion network begins with: a photo whose hole is filled with the mean.
+    """Build the first layers of a completion network, which fill the photo's hole with the mean.
 
     Args:
         side: height and width, px; None: any.
-        scale, offset: of the known pixels, see `rescaled`.
+        scale, offset: applied to the known pixels, see `rescaled`.
 
     Returns:
         The inputs image and mask, the filled photo, and the layer whose one weight [1, 1, 1, 3] is the mean.
@@ -51,7 +51,7 @@ def masked_photo(side=None, scale=1.0, offset=(0.0, 0.0, 0.0)):
 
 
 def rescaled(image, scale, offset, name):
-    """What the first layers see of an image in [0, 1]; no layer where that is the image itself."""
+    """Multiply an image in [0, 1] by `scale` and add `offset`; adds no layer if that changes nothing."""
     offset = np.broadcast_to(offset, 3).tolist()
     if scale == 1 and not any(offset):
         return image
@@ -65,7 +65,7 @@ def downsample(x, filters, kernel_size, name):
 
 
 def variation(model, prefix, rescaling):
-    """Read off a network how it differs from the authors' form: dict of JSON values."""
+    """Return how a network differs from the authors' form, as a dict of JSON values."""
     norm, relu = model.get_layer(f"{prefix}bn1"), model.get_layer(f"{prefix}relu1")
     names = [layer.name for layer in model.layers]
     layer = model.get_layer(rescaling) if rescaling in names else None
@@ -79,7 +79,7 @@ def variation(model, prefix, rescaling):
 
 @contextlib.contextmanager
 def defaults(policy):
-    """Give layers a dtype policy, so that the tables need not repeat it, and keep the user's keras.json out of them."""
+    """Set the dtype policy of layers built inside, so that they need not repeat it, whatever the user's keras.json."""
     previous = keras.config.dtype_policy(), keras.config.image_data_format()
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format("channels_last")

@@ -2,7 +2,7 @@
 
 Shapes are written [batch, height, width, channels]. Layer names are stable, since weights are addressed by them.
 
-Published weights were trained with small variations of the network. The builder knows them as arguments, with the
+Published weights were trained with small variations of the network. The builder takes them as arguments, with the
 authors' form as the default, and `completion_arguments` reads them off a network.
 """
 
@@ -37,19 +37,19 @@ def completion_network(
     Args:
         width: factor on the number of channels of every layer but the last; 1.0 is the paper's network, with
             6,072,131 trainable parameters.
-        mean_pixel: RGB that the hole is filled with at the input, behind `input_scale` and `input_offset`: the mean of
+        mean_pixel: RGB that the hole is filled with at the input, after `input_scale` and `input_offset`: the mean of
             the training photos, in [0, 1]. It is a weight of the layer `mean_pixel`, so it travels inside the model
             file.
-        synchronized: for training: statistics of a batch over all replicas, and faster on one, see `batch_norm`.
-        dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are float32 always.
+        synchronized: for training: batch statistics over all replicas, computed faster on one, see `batch_norm`.
+        dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are always float32.
         relu_first: ReLU comes before batch normalisation, as in GLCIC-PyTorch.
         epsilon: what batch normalisation adds to the variance.
-        input_scale, input_offset: known pixels are multiplied by the one and moved by the other, RGB, first: the
+        input_scale, input_offset: known pixels are first multiplied by the one, then the other (RGB) is added: the
             authors' release subtracts the mean and fills with 0, MMagic works on [-1, 1].
         output: "sigmoid", or "clip" to [0, 1].
 
     Returns:
-        Model with inputs `image` [batch, height, width, 3] float32 RGB in [0, 1] (what stands in the hole is ignored)
+        Model with inputs `image` [batch, height, width, 3] float32 RGB in [0, 1] (pixels in the hole are ignored)
         and `mask` [batch, height, width, 1] float32 (1 = hole), and output [batch, height, width, 3] float32 in [0, 1].
         Height and width are any multiples of 4. Only the values inside the hole are meant to be used.
     """
@@ -104,7 +104,7 @@ def completion_network(
 
 
 def completion_arguments(model):
-    """Read off a completion network what `completion_network` was called with: all but mean, replicas and dtype.
+    """Return the arguments that `completion_network` built a network with: all but mean, replicas and dtype.
 
     Args:
         model: Keras model with the layer names of `completion_network`.

@@ -1,11 +1,11 @@
 """Context Encoder (Pathak et al., CVPR 2016), the rival that the paper starts from, as Keras functional models.
 
-The paper describes two networks. Here the encoder and decoder are those for inpainting 128 x 128 px in the authors'
-release (4 x 4 convolutions of stride 2, no biases, which the release sets to 0 before each step), and between them is
-what the paper's text is about: the channel-wise fully connected layer and a stride-1 convolution, at 4 x 4 px. The
-release has a bottleneck of 4000 numbers there, and with it 71 million weights instead of 6.
+The paper's text and its authors' release differ. Here the encoder and decoder are those of the release for inpainting
+128 x 128 px (4 x 4 convolutions of stride 2 without biases, which the release sets to 0 before each step). Between them
+is what the text describes: the channel-wise fully connected layer and a stride-1 convolution, at 4 x 4 px. The release
+has a bottleneck of 4000 numbers there, and with it 71 million weights instead of 6.
 
-What is completed is the central 64 x 64 px, all of it unknown. The release shows the network 4 px of these, and weighs
+The network completes the central 64 x 64 px, of which it knows nothing. The release shows it 4 px of them, and weighs
 their error tenfold; here it sees what every other network sees.
 """
 
@@ -23,11 +23,11 @@ from glcic_tf.networks.blocks import (
 from glcic_tf.networks.frames import CENTRE
 from glcic_tf.networks.model_config import CHANNELWISE
 
-_LEAKY_RELU = "leaky_relu"  # Keras' slope is 0.2, the release's
+_LEAKY_RELU = "leaky_relu"  # with a slope of 0.2 in Keras, as in the release
 
 
 def context_encoder(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, dtype=None):
-    """Build the Context Encoder: the part of C, with C's inputs and output.
+    """Build the Context Encoder, which stands in for C, with C's inputs and output.
 
     Args:
         width: factor on the number of channels of every layer but the last; with 1.0 it has 5,969,920 weights in
@@ -36,8 +36,8 @@ def context_encoder(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, d
 
     Returns:
         Model with inputs `image` [batch, 128, 128, 3] float32 RGB in [0, 1] and `mask` [batch, 128, 128, 1] float32
-        (1 = hole, which is to be all of the central 64 x 64 px), and output [batch, 128, 128, 3] float32 in [0, 1]: of
-        use in the middle only, 0 elsewhere.
+        (1 = hole, which has to cover the central 64 x 64 px), and output [batch, 128, 128, 3] float32 in [0, 1], which
+        is 0 outside the middle.
     """
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
     full = keras.config.floatx()
@@ -62,7 +62,7 @@ def context_encoder(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, d
         x = conv(x, 3, 128)
         x = conv(x, 4, 256)
         x = conv(x, 5, 512)
-        # Each channel has a dense layer of its own: from all places of its map to all places.
+        # Each channel has a dense layer of its own, which connects all places of its map to all places.
         x = layers.EinsumDense(CHANNELWISE, output_shape=x.shape[1:], name="channelwise")(x)
         x = conv(x, 6, 512, kernel_size=1, strides=1)
         x = deconv(x, 7, 256)
@@ -79,7 +79,7 @@ def context_encoder(width=1.0, mean_pixel=(0.5, 0.5, 0.5), synchronized=False, d
 
 
 def context_encoder_arguments(model):
-    """Read off a Context Encoder what `context_encoder` was called with: all but mean, replicas and dtype.
+    """Return the arguments that `context_encoder` built a network with: all but mean, replicas and dtype.
 
     Raises:
         ValueError: a layer is missing.
@@ -89,7 +89,7 @@ def context_encoder_arguments(model):
 
 
 def centre_discriminator(width=1.0, synchronized=False, dtype=None):
-    """Build the Context Encoder's discriminator, which sees the central 64 x 64 px alone (DCGAN's).
+    """Build the Context Encoder's discriminator (DCGAN's), which only sees the central 64 x 64 px.
 
     Args:
         width: factor on the number of channels; with 1.0 it has 2,763,776 weights outside of batch normalisation.

@@ -82,9 +82,9 @@ def context_discriminator(
 
 
 def with_features(discriminator):
-    """Return the discriminator as a model with two outputs: `logit`, and `features`, those of all its convolutions.
+    """Return the discriminator as a model with two outputs: `logit`, and the `features` of all its convolutions.
 
-    Features are a list of [batch, height, width, channels], behind normalisation and ReLU, in the order of the layers.
+    Features are a list of [batch, height, width, channels], after normalisation and ReLU, in the order of the layers.
     """
     last = "bn" if discriminator_arguments(discriminator)["relu_first"] else "relu"
     features = [layer.output for layer in discriminator.layers if f"_{last}" in layer.name]
@@ -92,7 +92,7 @@ def with_features(discriminator):
 
 
 def discriminator_arguments(model):
-    """Read off a context discriminator what `context_discriminator` was called with: all but replicas and dtype.
+    """Return the arguments that `context_discriminator` built a network with: all but replicas and dtype.
 
     Args:
         model: Keras model with the layer names of `context_discriminator`.

@@ -1,6 +1,6 @@
-"""The model file of a context discriminator: weights, and in its notes, what the network was built with.
+"""The model file of a context discriminator: its weights, and in its notes the arguments that it was built with.
 
-Unlike a completion network's it is loaded by this package alone: the network is built here from the notes, and only
+Unlike a completion network's file, only this package can load it: the network is built here from the notes, and only
 numbers come from the file.
 """
 
@@ -12,7 +12,7 @@ from glcic_tf.networks.discriminator import context_discriminator, discriminator
 
 _ARGUMENTS = "arguments"  # in the notes
 _EXPECTED = set(inspect.signature(context_discriminator).parameters) - {"synchronized", "dtype"}
-_MAX_SIDE_PX, _MAX_WIDTH = 1024, 2  # bound the memory that a small file can ask for
+_MAX_SIDE_PX, _MAX_WIDTH = 1024, 2  # limit the memory that a small file can claim
 
 
 def save(model, path, metadata=None):
@@ -39,13 +39,13 @@ def load(path):
         return UserError(f"{path}: holds no discriminator: {reason}; give a file with one that `glcic convert` wrote.")
 
     if not isinstance(arguments, dict) or set(arguments) != _EXPECTED:
-        raise refuse("its notes do not describe one")
+        raise refuse("its notes do not describe a discriminator")
     try:
         sizes = [value for value in arguments.values() if isinstance(value, int | float)]
         if not all(abs(value) <= _MAX_SIDE_PX for value in sizes) or not 0 < arguments["width"] <= _MAX_WIDTH:
             raise refuse("its notes describe a network that is too large")
         model = context_discriminator(**arguments, dtype="float32")
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise refuse(f"its notes do not describe one ({first_line(error)})") from error
+        raise refuse(f"its notes do not describe a discriminator ({first_line(error)})") from error
     model_file.read_weights(path, model)
     return model

@@ -1,6 +1,6 @@
-"""Keras models in inference mode, with less work: batch normalisation folded into the convolutions before it.
+"""Faster Keras models for inference: batch normalisation is folded into the convolutions before it.
 
-What is folded and how is the business of `plain`, which does the same for networks without Keras.
+`plain`, which does the same for networks without Keras, decides what is folded, and computes the weights.
 """
 
 import re
@@ -12,7 +12,7 @@ from glcic_tf.networks.batch_norm import as_keras_own
 def fold_batch_norm(model):
     """Return a float32 copy of a model for inference, with batch normalisation folded into convolutions where possible.
 
-    What cannot be folded (see `plain.foldable`), and all other layers, stay under their own names.
+    Layers that cannot be folded (see `plain.foldable`), and all others, keep their names.
 
     Args:
         model: functional Keras model, of any dtype policy; it stays as it is.
@@ -49,7 +49,7 @@ def as_plain(model):
 
 
 def compute_in_bfloat16(model):
-    """Return a copy of a completion network whose hidden layers compute in bfloat16: half the time where CPUs have it.
+    """Return a copy of a completion network with hidden layers in bfloat16: half the time on CPUs that have it.
 
     Args:
         model: float32 functional Keras model with the layer names of `completion.completion_network`, folded or not.
@@ -67,7 +67,7 @@ def compute_in_bfloat16(model):
 
 
 def _for_inference(value, renamed):
-    """Copy a part of a config: layers in float32, not synchronised, reading {name: other name} instead."""
+    """Copy a part of a config: layers compute in float32, unsynchronised, and read the layers that `renamed` names."""
     if plain.is_reference(value):
         return [renamed.get(value[0], value[0]), *value[1:]]
     if isinstance(value, (list, tuple)):

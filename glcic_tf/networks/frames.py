@@ -1,6 +1,6 @@
-"""What photos and holes a network can complete: any, or those of one size with the hole in the middle.
+"""Which photos and holes a network can complete: any, or photos of one size with the hole in the middle.
 
-A network for any size has no frame: None stands for it. Nothing here needs Keras.
+A network for any size has no frame (None). Nothing here needs Keras.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Frame:
 
     Attributes:
         image_px: side of the photo.
-        hole_px: side of the middle, which the network is never shown, and all that it completes.
+        hole_px: side of the middle, which is all that the network completes, and which it is never shown.
     """
 
     image_px: int
@@ -38,8 +38,8 @@ class Frame:
         """Raise OutOfFrame unless a photo's hole can be completed.
 
         Args:
-            unknown: bool [height, width], all of whose pixels nothing is known.
-            factors: by which the surroundings of the holes are reduced.
+            unknown: bool [height, width], True where pixels are unknown.
+            factors: the factors by which the surroundings of the holes are reduced.
         """
         side, found = self.image_px, None
         if unknown.shape != (side, side):
@@ -50,8 +50,8 @@ class Frame:
             found = f"scale {min(factors):.2g}; leave the scale at 1"
         if found:
             raise OutOfFrame(
-                f"this network completes {side} x {side} px with the hole in the central {self.hole_px} x "
-                f"{self.hole_px} px alone, found {found}, or use another model."
+                f"this network only completes {side} x {side} px with the hole in the central {self.hole_px} x "
+                f"{self.hole_px} px, found {found}, or use another model."
             )
 
 
@@ -59,7 +59,7 @@ CENTRE = Frame(image_px=128, hole_px=64)  # Context Encoder's
 
 
 def inputs(frame):
-    """Inputs of a network with this frame: {name: (None, height, width, channels)}; any height and width are None."""
+    """Inputs of a network with this frame: {name: (None, height, width, channels)}; None for any height and width."""
     side = frame.image_px if frame else None
     return {"image": (None, side, side, 3), "mask": (None, side, side, 1)}
 
@@ -84,6 +84,6 @@ def refuse_export(model):
     frame = of_model(model)
     if frame:
         raise UserError(
-            f"--model: is a network for {frame.image_px} x {frame.image_px} px alone, and an export takes photos of "
-            "any size; stay with `glcic complete` and `glcic evaluate`, or give another model."
+            f"--model: is a network for {frame.image_px} x {frame.image_px} px only, but an export takes photos of any "
+            "size; use it with `glcic complete` and `glcic evaluate`, or give another model."
         )

@@ -1,6 +1,6 @@
-"""First weights of the networks, drawn with NumPy: the same for a seed on every device and in every runtime.
+"""First weights of the networks, drawn with NumPy: a seed gives the same ones on every device and in every runtime.
 
-Keras' own initialisers draw other numbers under XLA than without it, and need TensorFlow.
+Keras' own initialisers need TensorFlow, and draw other numbers with XLA than without it.
 """
 
 import hashlib
@@ -15,27 +15,27 @@ _CONSTANTS = {"bias": 0.0, "beta": 0.0, "moving_mean": 0.0, "gamma": 1.0, "movin
 
 
 def draw(path, shape, seed):
-    """Draw the first value of a variable: from Glorot's uniform distribution for kernels, else what Keras begins with.
+    """Draw the first value of a variable: kernels from Glorot's uniform distribution, all else as Keras begins.
 
     Kernels of deconvolutions are moved to the nearest ones with equal phases, so that a new network draws no grid.
 
     Args:
-        path: the variable's path in its network, `<layer>/<kind>`; no two variables of a seed draw the same numbers.
+        path: the variable's path in its network, `<layer>/<kind>`; with one seed, each path draws different numbers.
         shape: tuple; a kernel is [..., in, out] (or [..., out, in] in a deconvolution); that of the channel-wise layer
-            [height, width, height, width, channels], before it and behind.
+            [height, width, height, width, channels], of the map before and of the one after.
         seed: the network's seed.
 
     Returns:
         float32 array.
 
     Raises:
-        ValueError: the path names no kind of variable that the networks have.
+        ValueError: the networks have no such kind of variable.
     """
     kind = path.rsplit("/", 1)[-1]
     if kind in _CONSTANTS:
         return np.full(shape, _CONSTANTS[kind], np.float32)
     if kind != "kernel":
-        raise ValueError(f"Nothing is known about how {path} begins.")
+        raise ValueError(f"No first value is known for {path}.")
     number = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big")
     rng = random_streams.stream(seed, random_streams.INITIAL_WEIGHTS, number)
     receptive_field = math.prod(shape[:-2])

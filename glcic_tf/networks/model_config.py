@@ -1,7 +1,7 @@
-"""What a `.keras` file's description of a network may ask for, looked at before Keras builds anything from it.
+"""What a `.keras` file may ask Keras to build, checked before Keras builds anything from it.
 
-Only the standard layers that completion networks consist of pass, with bounds near those of the paper's: a file of a
-few kB could else ask for all of the memory, or for minutes.
+Only the standard layers of completion networks pass, with limits close to what the paper's network needs: otherwise a
+file of a few kB could claim all of the memory, or take minutes.
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from glcic_tf.common.errors import first_line
 
-MAX_BYTES = 2**29  # all that is in the zip, unpacked, and of the weights as the layers claim them; 24 MB at paper width
+MAX_BYTES = 2**29  # of the unpacked zip, and of the weights that the layers claim; 24 MB at paper width
 _LAYERS = {
     *("Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Conv2DTranspose", "EinsumDense"),
     *("InputLayer", "Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
@@ -26,9 +26,9 @@ _MAX_LAYERS = 200
 _MOST = {"filters": 1024, "kernel_size": 7, "strides": 2, "dilation_rate": 32, "groups": 1}
 _MAX_PADDING_PX = 32
 _MAX_STRIDED = 9  # Context Encoder's; the paper's has 4
-# The one kind of EinsumDense that is let in, a dense layer for each channel: [batch, height, width, channels] twice.
+# The only kind of EinsumDense that passes, a dense layer for each channel: [batch, height, width, channels] in and out.
 CHANNELWISE = "bhwc,hwijc->bijc"
-_MAX_MAP_PX = 8  # side of the maps before and behind it
+_MAX_MAP_PX = 8  # side of its input and output maps
 
 
 class RefusedModel(Exception):
@@ -111,10 +111,10 @@ def _check_channelwise(name, config, before):
 
 
 def _most_weights(objects):
-    """Bound the number of weights that the layers can have, so that a small file cannot ask for all of the memory."""
+    """Return a bound on the number of weights, so that a small file cannot claim all of the memory."""
     configs = {name: [o["config"] for o in objects if o["class_name"] == name] for name in _LAYERS}
     convolutions = configs["Conv2D"] + configs["Conv2DTranspose"]
-    # Keras makes weights of the shapes that the file says its layers were built for: these count, too.
+    # Keras makes weights of the shapes that the file says its layers were built for, so these count too.
     built = [side for o in objects for side in _numbers(o.get("build_config"))]
     channels = max([4, *(c["filters"] for c in convolutions), *built])
     for layer in objects:

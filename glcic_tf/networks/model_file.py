@@ -1,7 +1,7 @@
 """The small model file for users: one float32 network in a `.keras` zip, with notes about its training in `glcic.json`.
 
-Plain `keras.saving.load_model` reads it too. `load` takes files from anybody: it looks through the zip before Keras
-builds anything from it, and lets only the standard layers pass that completion networks consist of.
+Plain `keras.saving.load_model` reads it too. `load` takes files from anybody: it checks the zip before Keras builds
+anything from it, and accepts only the standard layers that completion networks consist of.
 """
 
 import json
@@ -18,10 +18,10 @@ from glcic_tf.networks import frames
 from glcic_tf.networks.batch_norm import as_keras_own
 from glcic_tf.networks.model_config import RefusedModel
 from glcic_tf.networks.model_zip import NOTES, check, opened, user_error
-from glcic_tf.networks.model_zip import read_metadata as read_metadata  # whoever loads a model wants its notes
+from glcic_tf.networks.model_zip import read_metadata as read_metadata  # for those who load a model and want its notes
 
-# What layers and initialisers got in Keras 3.14 and 3.15, and the value that changes nothing. Older versions refuse to
-# load a file that names these fields.
+# Fields that Keras 3.14 and 3.15 added to layers and initialisers, with the values that change nothing. Older versions
+# refuse to load a file that names these fields.
 _NEWER_FIELDS = {"input_axes": None, "output_axes": None, "quantization_config": None}
 _NEWER_FIELDS |= {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
 

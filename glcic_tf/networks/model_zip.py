@@ -1,4 +1,4 @@
-"""The outside of a model file: the zip, looked through before anything is built from it. Nothing here needs Keras."""
+"""The outside of a model file: the zip, checked before anything is built from it. Nothing here needs Keras."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def read_metadata(path):
     """Return the dict that was given to `save` ({} in files without one), without loading the network.
 
     Raises:
-        UserError: as for `load`, as far as the outside of the file shows it.
+        UserError: as for `load`, as far as the zip shows it.
     """
     try:
         with opened(path) as archive:
@@ -43,7 +43,7 @@ def opened(path):
     if os.path.isdir(path) or not os.path.exists(path):
         raise RefusedModel("it is a folder" if os.path.isdir(path) else "there is no such file")
     files.check_regular(path, "a model file (.keras)")
-    if Path(path).suffix != ".keras":  # Keras goes by the name, too
+    if Path(path).suffix != ".keras":  # Keras goes by the name as well
         raise RefusedModel("its name does not end in .keras")
     try:
         archive = zipfile.ZipFile(path)
@@ -74,7 +74,7 @@ def read_json(archive, name):
     except (ValueError, RecursionError, zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
         raise RefusedModel(f"its {name} cannot be read ({first_line(error)})") from error
     if not isinstance(value, dict):
-        raise RefusedModel(f"its {name} holds no JSON object")
+        raise RefusedModel(f"its {name} does not hold a JSON object")
     return value
 
 

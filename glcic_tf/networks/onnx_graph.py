@@ -1,7 +1,7 @@
 """A completion network written layer by layer as ONNX operators: no converter, a node or two for each layer.
 
-ONNX's convolutions want [batch, channels, height, width], Keras' tensors are [batch, height, width, channels]. The
-package `onnx` alone is needed, neither Keras nor TensorFlow.
+ONNX's convolutions take [batch, channels, height, width], while Keras' tensors are [batch, height, width, channels].
+This needs the package `onnx`, but neither Keras nor TensorFlow.
 """
 
 import numpy as np
@@ -58,7 +58,7 @@ class Graph:
         graph = self.onnx.helper.make_graph(self.nodes, name, inputs, outputs, list(self.constants.values()))
         opset = self.onnx.helper.make_opsetid("", OPSET)
         model = self.onnx.helper.make_model(graph, opset_imports=[opset], producer_name="glcic_tf")
-        model.ir_version = self.onnx.helper.find_min_ir_version_for([opset])  # else older runtimes refuse it
+        model.ir_version = self.onnx.helper.find_min_ir_version_for([opset])  # older runtimes refuse newer versions
         return model
 
 
@@ -69,7 +69,7 @@ def add_network(graph, network, inputs, dtype):
         graph: `Graph`.
         network: plain.Network, channels_last, of the layers that model files may hold.
         inputs: {name of an input of the network: name of a tensor [batch, channels, height, width] of `dtype`}.
-        dtype: "float32" or "float16", what the weights are in and what is computed in.
+        dtype: "float32" or "float16", of the weights and the computation.
 
     Returns:
         Name of the output, a tensor [batch, channels, height, width] of `dtype`.
@@ -103,7 +103,7 @@ class _Layer:
 
     def refuse(self, problem):
         raise UserError(
-            f"layer {self.layer.name}: {problem}, which cannot be written as ONNX here; stay with TensorFlow "
+            f"layer {self.layer.name}: {problem}, which cannot be written as ONNX here; use TensorFlow instead "
             "(--format=savedmodel, --engine=tensorflow)."
         )
 
@@ -112,7 +112,7 @@ class _Layer:
         return self.graph.add(operator, *inputs, name=self.result if last else None, **attributes)
 
     def constant(self, value, name):
-        """Return the name of a weight, which bears the layer's name and keeps to the computation's dtype."""
+        """Return the name of a weight, which contains the layer's name; it gets the computation's dtype."""
         return self.graph.constant(np.asarray(value), self.dtype, f"network/{self.layer.name}/{name}")
 
     def per_channel(self, value, name):
@@ -168,7 +168,7 @@ class _Layer:
         output_padding, dilations = self.options["output_padding"], self.options["dilation_rate"]
         if set(dilations) != {1} or output_padding is not None or min(np.subtract(size, strides)) < 0:
             self.refuse("has a dilation, output_padding, or strides larger than the kernel")
-        # The size that Keras gives: strides times the input's, and without padding the rest of the kernel on top.
+        # Keras' output size: strides times the input's and, without padding, the rest of the kernel on top.
         total = [k - s if self.options["padding"] == "same" else 0 for k, s in zip(size, strides, strict=True)]
         pads = [t // 2 for t in total] + [t - t // 2 for t in total]
         return self.weighted("ConvTranspose", x, {"strides": strides, "kernel_shape": size, "pads": pads})

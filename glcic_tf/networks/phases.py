@@ -1,9 +1,9 @@
 """Deconvolutions that draw no grid: kernels whose phases have equal sums.
 
-A 4 x 4 deconvolution of stride 2 computes output pixels of odd and even rows and columns from four interleaved parts
-of its kernel, its phases, 2 x 2 taps each. Where their sums differ, even an input of one colour comes out with a
-pattern of period 2, which a second deconvolution makes one of periods 2 and 4. Aitken et al. 2017 ("Checkerboard
-artifact free sub-pixel convolution") begin with equal phases for the same reason.
+A 4 x 4 deconvolution of stride 2 computes output pixels in odd and even rows and columns from four interleaved parts of
+its kernel, its phases, of 2 x 2 taps each. If their sums differ, even an input of one colour comes out with a pattern
+of period 2, which a second deconvolution turns into one of periods 2 and 4. Aitken et al. 2017 ("Checkerboard artifact
+free sub-pixel convolution") start with equal phases for the same reason.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def equal_phases(kernel, xp=np):
         xp: the module that computes: `numpy`, or `tensorflow.experimental.numpy` for tensors.
 
     Returns:
-        The orthogonal projection of the kernel, of its shape and dtype.
+        The orthogonal projection of the kernel, with its shape and dtype.
     """
     size = tuple(kernel.shape)
     phases = xp.reshape(kernel, (2, 2, 2, 2, *size[2:]))  # [row of the tap, of the phase, column of the tap, ...]

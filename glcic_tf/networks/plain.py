@@ -1,9 +1,9 @@
 """A network as data: Keras' description of its layers and their weights in NumPy, without Keras and TensorFlow.
 
-`read` takes it from a model file, `folding.as_plain` from a Keras model. `fold` takes batch normalisation out for
-inference, where it is a fixed factor and offset for each channel, and so can go into the kernel and the bias of a
-convolution that it follows directly. Behind an activation it would have to go into the convolution that comes next,
-whose zero padding makes that inexact at the borders; there it stays.
+`read` takes it from a model file, `folding.as_plain` from a Keras model. `fold` removes batch normalisation for
+inference: there it is a fixed factor and offset for each channel, and so can go into the kernel and the bias of a
+convolution that it follows directly. After an activation it would have to go into the next convolution, whose zero
+padding makes that inexact at the borders; there it stays.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from glcic_tf.networks import frames, model_zip
 from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel
 
 HIDDEN = r"(pad_)?(conv|deconv|bn|relu)(\d|1[0-6])"  # names of layers up to conv16, which may compute in bfloat16
-# Layers with weights: what Keras calls their groups in a file, before the number that it gives all but the first.
+# Layers with weights: the names of their groups in a file, to which Keras appends a number for all but the first.
 _GROUPS = {"Conv2D": "conv2d", "Conv2DTranspose": "conv2d_transpose", "BatchNormalization": "batch_normalization"}
 _GROUPS["EinsumDense"] = "einsum_dense"
 
@@ -29,10 +29,10 @@ class Layer(typing.NamedTuple):
 
     Attributes:
         name: unique in the network.
-        kind: name of its class in `keras.layers`; that of another class with its module in front.
+        kind: name of its class in `keras.layers`; other classes have their module in front.
         options: dict, Keras' config of the layer.
-        weights: list of arrays in Keras' order; for convolutions kernel and bias; for batch normalisation gamma, beta,
-            mean and variance; without what the options leave out.
+        weights: list of arrays in Keras' order, as far as the options say that the layer has them: kernel and bias of
+            convolutions; gamma, beta, mean and variance of batch normalisation.
         nodes: list with the arguments of each call: `args` and `kwargs`, as Keras describes them.
     """
 
@@ -74,7 +74,7 @@ class Network:
 
     @property
     def frame(self):
-        """The frames.Frame of what it completes; None: photos of any size."""
+        """Its frames.Frame; None: it completes photos of any size."""
         return frames.of_image(self.layers["image"].options["batch_shape"])
 
     def evaluate(self, inputs, apply):
@@ -88,7 +88,7 @@ class Network:
             The value of the network's one output.
 
         Raises:
-            ValueError: layers read each other in a circle, or there is not one output.
+            ValueError: layers read each other in a circle, or there is not exactly one output.
         """
         (output,) = tensors(self.outputs)
         sources, waiting = {}, [output]
@@ -113,7 +113,7 @@ def read(path):
         path: file that `model_file.save`, or plain Keras, wrote.
 
     Raises:
-        UserError: as `model_file.load`, as far as it shows before the network is used.
+        UserError: as `model_file.load`, as far as problems show before the network is used.
     """
     try:
         config = model_zip.check(path)["config"]
@@ -210,8 +210,8 @@ def fold(network):
 def foldable(network):
     """Return {name of a batch normalisation: name of the convolution before it} for those that can be folded.
 
-    Folded is a BatchNormalization whose input is a Conv2D or Conv2DTranspose without an activation, if nothing else
-    reads that convolution's output and both are called once.
+    A BatchNormalization can be folded if its input is a Conv2D or Conv2DTranspose without an activation, nothing else
+    reads that convolution's output, and both are called once.
     """
     layers, convolution_of = network.layers, {}
     nodes_of = {name: layer.nodes for name, layer in layers.items()}
@@ -220,9 +220,8 @@ def foldable(network):
         sources = tensors(norm.nodes)
         if norm.kind != "BatchNormalization" or len(sources) != 1:
             continue
-        if len(norm.nodes[0]["args"]) != 1 or norm.nodes[0]["kwargs"].get(
-            "training"
-        ):  # statistics of the batch, always
+        always_of_batch = norm.nodes[0]["kwargs"].get("training")  # it uses the batch's statistics in inference too
+        if len(norm.nodes[0]["args"]) != 1 or always_of_batch:
             continue
         source = layers[sources[0][0]]
         if (

@@ -1,4 +1,4 @@
-"""Checkpoints of the full training state, to resume from. The small model file for users is `model_file`'s business."""
+"""Checkpoints of the full training state, to resume from. The small model file for users is written by `model_file`."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from glcic_tf.training import optimizers
 
 _logger = logging.getLogger(__name__)
 _PREFIX = "ckpt-"
-# What TensorFlow raises for a file that is cut short, of something else, or of nothing.
+# What TensorFlow raises for a file that is truncated, empty, or not a checkpoint.
 _UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, MemoryError, IndexError)
 # What must be in a checkpoint's notes, and of which type.
 _NOTES = {"config": dict, "step": int, "stage": int, "fingerprint": str, "photos": int, "mean_pixel": list}
@@ -23,7 +23,7 @@ class Checkpoints:
     """The checkpoints in a run's folder, the newest `kept` of them.
 
     Every variable is stored under its own name, and an optimiser apart from its loss scaling. So a checkpoint of one
-    replica loads on several, one without loss scaling loads with it, and both the other way round.
+    replica loads on several, one without loss scaling loads with it, and vice versa.
     """
 
     def __init__(self, folder, kept=3):
@@ -31,9 +31,9 @@ class Checkpoints:
         self.kept = kept
 
     def latest(self):
-        """Find the newest checkpoint that can be read; warn of newer ones that cannot, or whose data are not whole.
+        """Find the newest checkpoint that can be read, and warn of newer ones that cannot, or are incomplete.
 
-        The folder itself is the list, not TensorFlow's `checkpoint` file in it: that one may be broken or outdated.
+        The list is that of the folder, not of TensorFlow's `checkpoint` file, which may be broken or outdated.
 
         Returns:
             (path, meta) with the dict that `save` was given, or None if there is no checkpoint.
@@ -55,7 +55,7 @@ class Checkpoints:
     def save(self, state, meta):
         """Save the state and a dict of JSON's types as checkpoint number `state.step`; delete what is too old.
 
-        Being killed meanwhile costs this checkpoint alone: it cannot be read then, and `latest` passes over it.
+        A run that is killed while saving loses only this checkpoint: it cannot be read, and `latest` skips it.
 
         Returns:
             Path of the checkpoint, without the suffixes of its files.
@@ -71,10 +71,10 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             self._delete(self.folder.glob(f"{_PREFIX}{step}[._]*"))
             raise UserError(
-                f"{path}: cannot be written ({first_line(error)}); see to space and permissions."
+                f"{path}: cannot be written ({first_line(error)}); check free space and permissions."
             ) from error
         paths = self._paths()
-        # Higher numbers are those that could not be read, or the run would have gone on from them.
+        # Checkpoints with higher numbers could not be read: otherwise the run would have resumed from them.
         kept = set(paths[: paths.index(path) + 1][-self.kept :])
         self._delete(file for file in self.folder.glob(f"{_PREFIX}*") if str(file.with_suffix("")) not in kept)
         return path
@@ -93,15 +93,15 @@ class Checkpoints:
         return [str(path) for path in sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))]
 
     def restore(self, path, state):
-        """Load checkpoint `path` into `state`, which must have been made for the stage that the checkpoint is of.
+        """Load checkpoint `path` into `state`, which must have been made for the checkpoint's stage.
 
         Raises:
-            UserError: the file is broken, or is of other networks or optimisers.
+            UserError: the file is broken, or holds other networks or optimisers.
         """
         with state.strategy.scope():
             try:
                 stored = {key.split("/", 1)[0] for key, _ in tf.train.list_variables(path)}
-                # A run that did not scale its loss so far starts with a fresh scale.
+                # A run that has not scaled its loss so far starts with a fresh scale.
                 wanted = {
                     name: part for name, part in parts(state).items() if name in stored or "loss_scale" not in name
                 }
@@ -112,10 +112,10 @@ class Checkpoints:
 
 
 def _read(path):
-    """Read all of a checkpoint, which checks the checksum of every variable; return its notes.
+    """Read a whole checkpoint, which verifies the checksum of every variable; return its notes.
 
     Raises:
-        tf.errors.OpError, ValueError, RuntimeError, MemoryError: it is not whole.
+        tf.errors.OpError, ValueError, RuntimeError, MemoryError: it is damaged or incomplete.
     """
     reader = tf.train.load_checkpoint(path)
     for name in reader.get_variable_to_shape_map():
@@ -134,14 +134,14 @@ def _unreadable(path, error):
 
 
 def parts(state):
-    """Return all that training changes: tf.Variables by name in dicts by name of the part, and the step."""
+    """Return everything that training changes: {part: {name: tf.Variable}}, and the step."""
     found = {"step": state.step, "completion": _named(state.completion.variables)}
     if state.average is not None:
         found["average"] = _named(state.average.variables)
     if state.discriminator is not None:
         found["discriminator"] = _named(state.discriminator.variables)
     for name, optimizer in state.optimizers().items():
-        # The first part of the path counts the optimisers that the process has made.
+        # The first component of the path numbers the optimisers that the process has made.
         found[name] = _named(optimizers.inner(optimizer).variables, lambda path: path.split("/", 1)[1])
         scale = optimizers.loss_scale_variables(optimizer)
         if scale:

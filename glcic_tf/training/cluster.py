@@ -1,4 +1,4 @@
-"""Several processes, the workers, that train one network together, as the environment variable TF_CONFIG lists them."""
+"""Several processes, the workers, that train one network together; the environment variable TF_CONFIG lists them."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from glcic_tf.common.errors import UserError, first_line
 
 _EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 _JOBS = ("chief", "worker")
-# What TensorFlow raises in those who are left, by how they notice; an InternalError may also have another reason.
+# What TensorFlow raises in the remaining workers, depending on how they notice; an InternalError may have other causes.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -26,19 +26,19 @@ _LOST = (
 
 
 class WorkerLost(Exception):
-    """Another worker does not answer any more. TensorFlow cannot go on in this process: see `start_over`."""
+    """Another worker no longer answers. TensorFlow cannot go on in this process: see `start_over`."""
 
 
 def multi_worker_strategy():
     """Make the strategy of all workers; waits until each of them does so. Nothing may have run in TensorFlow before.
 
     Raises:
-        UserError: TF_CONFIG is missing or says something that cannot be, or its address cannot be listened on.
-        WorkerLost: a worker went away meanwhile, or still belongs to a cluster that is no more.
+        UserError: TF_CONFIG is missing or invalid, or this worker cannot listen on its address.
+        WorkerLost: a worker went away meanwhile, or still belongs to a cluster that no longer exists.
     """
     check_tf_config(os.environ.get("TF_CONFIG", ""))
     implementation = tf.distribute.experimental.CommunicationImplementation
-    # On GPUs TensorFlow chooses NCCL. Asking for logical devices would start the runtime, too early.
+    # On GPUs TensorFlow chooses NCCL. Asking for logical devices would start the runtime too early.
     chosen = implementation.AUTO if tf.config.list_physical_devices("GPU") else implementation.RING
     options = tf.distribute.experimental.CommunicationOptions(implementation=chosen)
     try:
@@ -49,15 +49,15 @@ def multi_worker_strategy():
     except tf.errors.UnknownError as error:
         raise UserError(
             f"TF_CONFIG={os.environ['TF_CONFIG']}: this worker cannot listen on its address ({first_line(error)}); "
-            "see that no other program uses the port."
+            "make sure that no other program uses the port."
         ) from error
 
 
 def check_tf_config(text):
-    """Check the value of TF_CONFIG, which TensorFlow would answer with tracebacks or by waiting for ever.
+    """Check the value of TF_CONFIG; if it is wrong, TensorFlow would raise tracebacks or wait for ever.
 
     Raises:
-        UserError: it is empty, no JSON, or does not say who this worker is.
+        UserError: it is empty or not JSON, or does not say which worker this one is.
     """
 
     def refusal(found):
@@ -75,13 +75,13 @@ def check_tf_config(text):
     jobs = config.get("cluster") if isinstance(config, dict) else None
     expect(isinstance(jobs, dict) and jobs, "has no cluster")
     others = sorted(set(jobs) - set(_JOBS))
-    expect(not others, f"has a job {', '.join(others)} in its cluster, where there can be workers and a chief only")
+    expect(not others, f"has a job {', '.join(others)} in its cluster, which can only have workers and a chief")
     expect(all(isinstance(job, list) and job for job in jobs.values()), "has a job that is not a list of addresses")
     addresses = [address for job in jobs.values() for address in job]
     for address in addresses:
         port = address.rpartition(":")[2] if isinstance(address, str) and ":" in address else ""
         expect(port.isdecimal() and 0 < int(port) < 2**16, f"has the address {address!r}, which is not host:port")
-    expect(len(set(addresses)) == len(addresses), "has an address twice")
+    expect(len(set(addresses)) == len(addresses), "lists an address twice")
     task = config.get("task")
     expect(isinstance(task, dict), "has no task, so this worker does not know which one it is")
     kind, index = task.get("type"), task.get("index")
@@ -90,11 +90,11 @@ def check_tf_config(text):
 
 
 class Cluster:
-    """The workers of a strategy, and what they tell each other. With every other strategy there is one, and no cost.
+    """The workers of a strategy, and what they tell each other; strategies of a single process have one worker.
 
     Attributes:
         workers: how many there are.
-        index: which worker this one is; 0 is the chief, who alone writes files.
+        index: which worker this one is; 0 is the chief, the only one that writes files.
     """
 
     def __init__(self, strategy):
@@ -111,7 +111,7 @@ class Cluster:
         return self.index == 0
 
     def exchange(self, values):
-        """Tell the others some numbers, and wait until all have told theirs.
+        """Send the others some numbers, and wait until all have sent theirs.
 
         Args:
             values: [n], finite; n is the same on all workers, who must all call this in the same order.
@@ -136,7 +136,7 @@ class Cluster:
         def replica(values):
             context = tf.distribute.get_replica_context()
             number = tf.convert_to_tensor(context.replica_id_in_sync_group)
-            first = tf.equal(number % replicas, 0)  # of the worker's
+            first = tf.equal(number % replicas, 0)  # the first replica of its worker
             own_row = tf.one_hot(tf.where(first, number // replicas, -1), self.workers, dtype=tf.float64)
             return context.all_reduce(tf.distribute.ReduceOp.SUM, own_row[:, None] * values)
 
@@ -145,12 +145,12 @@ class Cluster:
     def leave(self):
         """Wait until all workers are here; nothing that they do together may follow."""
         self.exchange([0])
-        with contextlib.suppress(WorkerLost):  # here those who were quicker have gone: all have passed the line above
+        with contextlib.suppress(WorkerLost):  # quicker workers may have ended by now: all have passed the line above
             self.exchange([0])
 
     @contextlib.contextmanager
     def watched(self):
-        """Raise WorkerLost in the place of what TensorFlow raises when another worker does not answer."""
+        """Raise WorkerLost in place of what TensorFlow raises when another worker does not answer."""
         try:
             yield
         except tf.errors.OpError as error:
@@ -163,7 +163,7 @@ class Cluster:
 
 
 def start_over():
-    """Replace this process by a new one with the same command line; it never returns."""
+    """Replace this process with a new one that has the same command line; never returns."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -171,7 +171,7 @@ def start_over():
 
 @contextlib.contextmanager
 def _default_ctrl_c():
-    """Let Ctrl-C end the process at once: Python would answer it only when TensorFlow has done waiting."""
+    """Let Ctrl-C end the process at once: Python would react only after TensorFlow has finished waiting."""
     try:
         previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:  # not the main thread

@@ -20,15 +20,18 @@ def make_strategy(name="auto", tpu=""):
 
     Raises:
         UserError: there is no such device.
-        cluster.WorkerLost: with `multi_worker`, see there.
+        cluster.WorkerLost: with `multi_worker`, as `cluster.multi_worker_strategy` raises it.
     """
-    if name == "multi_worker":  # first, like the next: the runtime must not have started yet
+    # These two come first: asking for GPUs starts the runtime, and workers and a TPU have to be connected before that.
+    if name == "multi_worker":
         return cluster.multi_worker_strategy()
-    if name == "tpu":  # as asking for GPUs starts the runtime, and a TPU has to be connected before
+    if name == "tpu":
         try:
             return tf.distribute.TPUStrategy(tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu))
         except (ValueError, OSError, RuntimeError, ImportError, tf.errors.OpError) as error:
-            raise UserError(f"--strategy=tpu: no TPU reached ({first_line(error)}); name one with --tpu.") from error
+            raise UserError(
+                f"--strategy=tpu: no TPU could be reached ({first_line(error)}); name one with --tpu."
+            ) from error
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "gpu" if gpus else "cpu"

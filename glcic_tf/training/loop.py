@@ -1,6 +1,6 @@
-"""Train the networks (paper, section 3.5): phases as data, on one device, several, or several machines.
+"""Train the networks (paper, section 3.5): phases as data, on one or several devices, or on several machines.
 
-What a run's folder holds, and how a run begins and goes on, is in `run`.
+`run` has what a run's folder holds, and how a run begins and is resumed.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from glcic_tf.training.run import Run
 from glcic_tf.training.stages import check_replicas, resolve
 
 _logger = logging.getLogger(__name__)
-_deterministic = False  # TensorFlow cannot be told to forget it again
-_MAX_LOOP_SECONDS = 10.0  # a signal is answered between two calls of the loop
+_deterministic = False  # stays True once it is: TensorFlow cannot switch op determinism off again
+_MAX_LOOP_SECONDS = 10.0  # of one call, as signals are handled between two calls of the loop
 
 
 def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None, tpu=""):
@@ -38,11 +38,15 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
         True if the phase is over, False if a signal stopped the run, which can then be resumed.
 
     Raises:
-        UserError: something given contradicts itself, the run's folder or the data; or the loss is no longer a number.
-        cluster.WorkerLost: with `multi_worker`, another worker does not answer; the same call in a new process goes on.
+        UserError: the arguments contradict each other, the run's folder or the data; or the loss is no longer a number.
+        cluster.WorkerLost: with `multi_worker`, another worker does not answer; to continue, make the same call in a
+            new process.
     """
     if storage.is_remote(workdir):
-        raise UsageError(f"--workdir={workdir}: is a URL; runs are written to a folder of this machine: mount it.")
+        raise UsageError(
+            f"--workdir={workdir}: is a URL, but runs are written to a folder on this machine; give a folder, or mount "
+            "the URL as one."
+        )
     stages = resolve(config)
     strategy_name, strategy = strategy, devices.make_strategy(strategy, tpu)
     check_replicas(stages, strategy.num_replicas_in_sync, config.accumulate_steps)
@@ -93,7 +97,7 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
     config, state = run.config, run.state
     run.enter(stage)
 
-    # What it works with: batches from the run's step on, the compiled loop, and photos to watch it on.
+    # Prepare: batches from the run's step on, the compiled loop, and photos to watch training on.
     dataset = run.strategy.distribute_datasets_from_function(
         lambda context: batches(
             photos,
@@ -121,7 +125,7 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
         run.check_finite(bad_step)
         over = step == stage.end
 
-        # What is shown.
+        # Show.
         monitor.advance(step, stage.phase)
         if over or step % config.log_every_steps == 0:
             monitor.scalars(step, stage, _figures(window, stage, state))
@@ -132,8 +136,8 @@ def _train_stage(run, stage, photos, val_photos, monitor, stopped):
             monitor.grid(step, grid)
             run.saver.keep_best(state, stage, figures)
 
-        # What is saved. The signal is asked for once, so that a stop is never without a checkpoint. All workers must do
-        # the same steps and stop together: the chief's clocks count, and any worker's signal.
+        # Save. The signal is checked only once, so that a run never stops without a checkpoint. All workers must do the
+        # same steps and stop together: they go by the chief's clock, and by a signal to any of them.
         due = config.checkpoint_every_steps > 0 and step % config.checkpoint_every_steps == 0
         late = 0 < config.checkpoint_every_minutes * 60 < time.monotonic() - saved_at
         told = run.cluster.exchange([seconds / n, late, bool(stopped)])

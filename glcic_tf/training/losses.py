@@ -1,6 +1,6 @@
-"""The paper's losses, one function an equation, in float32, a value per example.
+"""The paper's losses: one function for each equation, with one float32 value for each example.
 
-The mean over the examples is taken by the training step, which knows the global batch.
+The training step, which knows the global batch, takes the mean over the examples.
 """
 
 import tensorflow as tf
@@ -15,8 +15,8 @@ def completion_loss(completed, images, mask, known_weight=0.0, mean="hole"):
         completed, images: [batch, height, width, 3] float32 in [0, 1].
         mask: [batch, height, width, 1] float32, 1 in the hole.
         known_weight: weight of the same error over the known pixels; 0 in the paper.
-        mean: over which pixels: "hole", those of each hole; "image", all of them, where those outside count 0, as in
-            GLCIC-PyTorch. The paper writes a norm, and does not say.
+        mean: the pixels that the mean is over: "hole", those of each hole; "image", all of them, where those outside
+            the hole count as 0, as in GLCIC-PyTorch. The paper writes a norm, and does not say which.
 
     Returns:
         (total, {"hole": ..., "known": ...}), each [batch] float32.
@@ -48,14 +48,14 @@ def discriminator_loss(real_logits, fake_logits):
 def r1_penalty(gradients):
     """Squared norm of D's gradient at real images (R1; Mescheder et al. 2018, equation 9), not in the paper.
 
-    It keeps D smooth: without it D soon tells blurred completions from photos with certainty, and its gradient, all
-    that C learns from, becomes useless.
+    It keeps D smooth: without it D soon tells blurred completions from photos with certainty, and its gradient, which
+    is all that C learns from, becomes useless.
 
     Args:
-        gradients: those of D's logits with respect to its inputs, list of [batch, height, width, 3].
+        gradients: list of [batch, height, width, 3], the gradients of D's logits with respect to its inputs.
 
     Returns:
-        [batch] float32 (float64 for such gradients); its weight is gamma / 2.
+        [batch] float32 (float64 if the gradients are); its weight is gamma / 2.
     """
     gradients = [g if g.dtype == tf.float64 else tf.cast(g, tf.float32) for g in gradients]
     return tf.add_n([tf.reduce_sum(tf.square(g), [1, 2, 3]) for g in gradients])
@@ -64,7 +64,7 @@ def r1_penalty(gradients):
 def feature_matching_loss(real, fake):
     """Mean distance between D's features of photos and of their completions, not in the paper.
 
-    As in pix2pixHD (Wang et al. 2018, equation 5): it asks of C what photos look like to D, instead of how to win.
+    As in pix2pixHD (Wang et al. 2018, equation 5): it makes completions look to D like photos, not only win against it.
 
     Args:
         real, fake: lists of [batch, height, width, channels], one for each layer.

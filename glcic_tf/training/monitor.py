@@ -21,12 +21,12 @@ _logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Writes into a run's folder, always at the end of what is there; and to the terminal."""
+    """Writes into a run's folder, always appending to what is there, and to the terminal."""
 
     def __init__(self, workdir, step, total_steps):
         self.workdir = Path(workdir)
         self.stats = stats.StatsFile(self.workdir / "stats.jsonl")
-        self.events = self.workdir / "tensorboard" / self.workdir.resolve().name  # TensorBoard calls the run so
+        self.events = self.workdir / "tensorboard" / self.workdir.resolve().name  # the run's name in TensorBoard
         with _written(self.events):
             self.writer = tf.summary.create_file_writer(str(self.events))
         self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
@@ -61,7 +61,7 @@ class Monitor:
     def close(self):
         """Finish what was written."""
         self.bar.close()
-        with contextlib.suppress(tf.errors.OpError):  # on a full disk, where an error before this one says so
+        with contextlib.suppress(tf.errors.OpError):  # on a full disk, which an earlier error has reported
             self.writer.close()
 
     def _time_left(self, step):
@@ -73,19 +73,19 @@ class Monitor:
 
 
 class SilentMonitor:
-    """What the workers that are not the chief have in the place of a Monitor."""
+    """Stands in for a Monitor in the workers that are not the chief."""
 
     def advance(self, step, phase):
-        """As Monitor's, in silence."""
+        """Do nothing."""
 
     def scalars(self, step, stage, values):
-        """As Monitor's, in silence."""
+        """Do nothing."""
 
     def grid(self, step, picture):
-        """As Monitor's, in silence."""
+        """Do nothing."""
 
     def close(self):
-        """Nothing was written."""
+        """Do nothing."""
 
 
 @contextlib.contextmanager
@@ -93,17 +93,19 @@ def _written(folder):
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{folder}: cannot be written ({first_line(error)}); see to space and permissions.") from error
+        raise UserError(
+            f"{folder}: cannot be written ({first_line(error)}); check free space and permissions."
+        ) from error
 
 
 class Validation:
-    """Fixed photos with fixed holes, completed now and then to see how far training is.
+    """Fixed photos with fixed holes, completed now and then to show the progress of training.
 
     Args:
         photos: an examples.Photos; the central square of each is used; those that cannot be decoded are left out.
         state: the TrainState whose network completes them.
-        stage: the stage whose sizes and holes they are shown at.
-        seed: what the holes are drawn from.
+        stage: the stage whose sizes and holes they get.
+        seed: the seed that the holes are drawn from.
     """
 
     def __init__(self, photos, state, stage, seed):

@@ -1,10 +1,10 @@
-"""What the kind of networks (config.network) asks of a config and of the order of its stages. No TensorFlow needed."""
+"""What the kind of networks (config.network) requires of a config and its stages. TensorFlow is not needed."""
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.networks import frames
 from glcic_tf.training.settings import NETWORKS
 
-# Of GLCIC's discriminator and its training; another kind's has them off, as configs/default.py does.
+# Fields for GLCIC's discriminator only; other kinds of networks need their values in configs/default.py.
 _OF_GLCIC = {
     "discriminator.use_global": True,
     "discriminator.use_local": True,
@@ -22,12 +22,12 @@ def check(base, stages):
         stages: list of stages.Stage.
 
     Raises:
-        UserError: the networks cannot be trained so.
+        UserError: the networks cannot be trained with it.
     """
     kind = base["network"]
     if kind not in NETWORKS:
         raise UserError(f"config.network is {kind!r}; expected one of {', '.join(NETWORKS)}.")
-    from_the_start = kind == "context_encoder"  # both of its networks are trained together, without phases before
+    from_the_start = kind == "context_encoder"  # both of its networks are trained together, without earlier phases
     if from_the_start:
         _check_frame(kind, frames.CENTRE, base, stages)
     _check_order(stages, base["init_from"], from_the_start)
@@ -37,7 +37,7 @@ def _check_frame(kind, frame, base, stages):
     for field, value in _OF_GLCIC.items():
         group, name = field.split(".")
         if base[group][name] != value:
-            raise UserError(f"config.{field}: config.network={kind} has no use for it; leave it at {value!r}.")
+            raise UserError(f"config.{field}: config.network={kind} does not use it; leave it at {value!r}.")
     expected = {
         "image_size": frame.image_px,
         "patch_size": frame.hole_px,
@@ -51,7 +51,7 @@ def _check_frame(kind, frame, base, stages):
             found = getattr(stage.hole, field[5:]) if field.startswith("hole.") else getattr(stage, field)
             if found != value:
                 raise UserError(
-                    f"config: stage {stage.name}: {field} is {found!r}; config.network={kind} has {value!r} alone."
+                    f"config: stage {stage.name}: {field} is {found!r}; config.network={kind} only takes {value!r}."
                 )
 
 
@@ -72,5 +72,5 @@ def _check_order(stages, init_from, from_the_start):
         if stage.phase == "joint" and trained != sizes and not from_the_start:
             raise UserError(
                 f"config: stage {stage.name}: no discriminator stage before it has its image_size {sizes[0]} and "
-                f"patch_size {sizes[1]}; D is built anew when its input size changes, and needs one."
+                f"patch_size {sizes[1]}; add one, since D is built anew when its input size changes."
             )

@@ -1,4 +1,4 @@
-"""The kinds of networks that a run can train, each as a value: how its two networks are built and read off again."""
+"""The kinds of networks that a run can train: how the two networks of each are built, and their arguments read off."""
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.networks import completion, context_encoder, discriminator
@@ -14,7 +14,7 @@ class Glcic:
 
     @staticmethod
     def completion_arguments(model):
-        """Read off a C what it was built with: dict of JSON values; ValueError or AttributeError of another network."""
+        """Return the arguments that a C was built with, as JSON values; ValueError or AttributeError if it is no C."""
         return completion.completion_arguments(model)
 
     @staticmethod
@@ -24,7 +24,7 @@ class Glcic:
         Args:
             config: config.discriminator.
             stage: stages.Stage.
-            source: network that D is to be like, see `discriminator_file.load`; None: as the config says.
+            source: network whose arguments D gets, see `discriminator_file.load`; None: the config's.
             arguments: `synchronized` and `dtype`.
 
         Raises:
@@ -49,7 +49,7 @@ class Glcic:
 
 
 class ContextEncoder:
-    """The Context Encoder and its discriminator, whose patch is the middle; `network_checks` sees to the sizes."""
+    """The Context Encoder and its discriminator, whose patch is the middle; `network_checks` checks the sizes."""
 
     @staticmethod
     def build_completion(**arguments):
@@ -63,7 +63,7 @@ class ContextEncoder:
 
     @staticmethod
     def build_discriminator(config, stage, source, **arguments):
-        """As Glcic's; the stage and the source are of no matter."""
+        """As Glcic's; the stage and the source are ignored."""
         del stage, source
         return context_encoder.centre_discriminator(config.width, **arguments)
 

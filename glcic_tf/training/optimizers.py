@@ -1,4 +1,4 @@
-"""Numeric precision: policies by name, optimisers, and loss scaling that holds on several replicas."""
+"""Optimisers, learning rates, and loss scaling that works on several replicas."""
 
 import math
 
@@ -28,12 +28,12 @@ def make_optimizer(spec, policy, variables):
 
 
 def inner(optimizer):
-    """The optimiser that holds the slots, without the loss scaling around it."""
+    """The optimiser that holds the slots, without the wrapper for loss scaling."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def loss_scale_variables(optimizer):
-    """The variables of the loss scaling by name; empty without one."""
+    """The variables of the loss scaling by name; empty if the loss is not scaled."""
     if inner(optimizer) is optimizer:
         return {}
     return {"scale": optimizer.dynamic_scale, "steps_since_change": optimizer.step_counter}
@@ -62,12 +62,12 @@ def learning_rate(spec, step, steps):
 def apply_gradients(optimizer, gradients, variables, clip_norm=0.0):
     """Update `variables` once, in replica context; gradients are summed over the replicas.
 
-    Where the global norm of these sums is larger than `clip_norm`, if that is not 0, they are scaled down to it. Keras'
-    own clipping goes by each replica's own gradients.
+    If `clip_norm` is not 0 and the global norm of these sums is larger, they are scaled down to it. Keras' own clipping
+    only looks at each replica's own gradients.
 
-    Keras' LossScaleOptimizer tests each replica's own gradients before they are summed and then believes replica 0:
-    an overflow on another replica would reach the weights. So the overflow is shared first, and every replica's
-    gradients become NaN where one replica overflowed: the step is skipped, and the scale lowered, on all.
+    Keras' LossScaleOptimizer tests each replica's own gradients before they are summed, and then goes by replica 0: an
+    overflow on another replica would reach the weights. So replicas first share whether one has overflowed; if so, all
+    their gradients become NaN: every replica skips the step and lowers its scale.
     """
     if inner(optimizer) is not optimizer:
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])

@@ -1,4 +1,4 @@
-"""Which stages a call is to train: those of --phase, from where the run stands. TensorFlow is not needed."""
+"""Which stages a call trains: those of --phase, from the run's step on. TensorFlow is not needed."""
 
 import itertools
 
@@ -15,14 +15,14 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
         step: steps that the run has done.
         folder: the run's folder, for messages.
         begun: whether the folder holds a state of the run.
-        init_from: the config's; a run that has not begun may then leave out the phases before.
-        ends: {phase: the run's step at which it is over}, where `stages` are not all.
+        init_from: the config's; if it is set, a run that has not begun may leave out earlier phases.
+        ends: {phase: the run's step at which it is over}, if `stages` are not all of the run's.
 
     Returns:
-        list of stages.Stage, empty if they are done. The first begins after `step` where phases are left out.
+        list of stages.Stage, empty if they are done. If phases are left out, the first begins after `step`.
 
     Raises:
-        UserError: there is no such phase, or others come before it.
+        UserError: there is no such phase, or others must be trained first.
     """
     ends = {stage.phase: stage.end for stage in stages} if ends is None else ends
     left = [stage for stage in stages if stage.end > step]
@@ -51,10 +51,10 @@ def stages_to_do(stages, phase, step, folder, begun, init_from="", ends=None):
 
 
 def phase_ends(config):
-    """Return {phase: the run's step at which it is over} of a config as `stages.to_dict` gives it.
+    """Return {phase: the run's step at which it is over} for a config from `stages.to_dict`.
 
     Raises:
-        KeyError, TypeError: it is none.
+        KeyError, TypeError: it is not such a config.
     """
     stages = config["stages"].values()
     return dict(zip((s["phase"] for s in stages), itertools.accumulate(s["steps"] for s in stages), strict=True))

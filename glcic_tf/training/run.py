@@ -1,8 +1,8 @@
-"""A training run: its folder and its state, and how it begins and goes on.
+"""A training run: its folder and its state, and how it begins and is resumed.
 
 A run's folder holds `config.json`, `checkpoints/`, `stats.jsonl`, `tensorboard/`, `samples/` and, at the end of each
 phase, `<phase>.keras`: the completion network as a model file; with config.keep_best also `best/` and `best.keras`.
-With several workers the chief alone writes; all read.
+With several workers only the chief writes; all read.
 """
 
 import json
@@ -28,7 +28,7 @@ class Run:
     Attributes:
         config, stages, strategy, workdir: as given.
         resolved: the config as a nested dict.
-        latest: (path, notes) of the checkpoint that it goes on from, None without one.
+        latest: (path, notes) of the checkpoint that it resumes from, None without one.
         state: the TrainState; None until `prepare` or `begin`.
         saver: the Saver.
         cluster: the cluster.Cluster of the strategy.
@@ -43,7 +43,7 @@ class Run:
         self.find_checkpoint()
 
     def find_checkpoint(self):
-        """Look for the newest checkpoint; a UserError if it is of another config."""
+        """Look for the newest checkpoint; raise UserError if its config is another one."""
         self.latest = self.saver.checkpoints.latest()
         if self.latest:
             run_checks.check_config(self.latest[1], self.resolved, self.workdir)
@@ -56,7 +56,7 @@ class Run:
         return self.latest[1]["step"] if self.latest else 0
 
     def stages_to_do(self, phase):
-        """The stages that a call with this --phase is to train; empty if they are done."""
+        """The stages that a call with this --phase has to train; empty if they are done."""
         begun, init_from = self.latest is not None, self.config.init_from
         return phase_choice.stages_to_do(self.stages, phase, self.step, self.workdir, begun, init_from)
 
@@ -82,12 +82,12 @@ class Run:
             _logger.info("starts from %s at step %d (%s)", self.config.init_from, self.step, first.phase)
 
     def begin(self, mean_pixel, photos, fingerprint, network=None):
-        """Make the state with its first weights, and write down what it is of.
+        """Make the state with its first weights, and note what it is trained on.
 
         Args:
             mean_pixel: RGB in [0, 1].
-            photos, fingerprint: how many photos there are, and what `sources.fingerprint` says of them.
-            network: dict of what C is built with, where it is like that of a model file; else None.
+            photos, fingerprint: how many photos there are, and their `sources.fingerprint`.
+            network: dict of the arguments that C is built with, if they come from a model file; otherwise None.
         """
         self._write_json("config.json", self.resolved)
         self._write_json("mean_pixel.json", list(mean_pixel))
@@ -106,12 +106,12 @@ class Run:
         path, meta = self.latest
         if meta["fingerprint"] != self.saver.meta["fingerprint"]:
             _logger.warning(
-                "the run began with %d other photos than these %d: from here on it is another run than it would "
-                "have been, and photos that it was watched on may be trained on",
+                "the run began with %d other photos, not these %d: from here on it differs from the run that it would "
+                "have been, and photos that were held out for validation may be trained on",
                 meta["photos"],
                 len(photos.paths),
             )
-        entered = [meta["completion_stage"], meta["stage"]]  # the first made C's optimiser, the second the rest
+        entered = [meta["completion_stage"], meta["stage"]]  # the first made C's optimiser, the second all else
         for index in dict.fromkeys(i for i in entered if i is not None):
             self.state.enter(self.stages[index])
         self.saver.checkpoints.restore(path, self.state)
@@ -129,19 +129,19 @@ class Run:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _network_of(self, source):
-        """What C is built with where it starts from a model file: all that the file's network has, its width too."""
+        """The arguments that C is built with if it starts from a model file: the file's, its width too."""
         if source is None:
             return None
         try:
             network = KINDS[self.config.network].completion_arguments(source)
         except (AttributeError, ValueError) as error:
             raise UserError(
-                f"config.init_from={self.config.init_from}: its network cannot be trained on, since it lacks layers of "
+                f"config.init_from={self.config.init_from}: its network cannot be trained, since it lacks layers of "
                 f"config.network={self.config.network} ({first_line(error)}); give a file that `glcic train` or "
                 "`glcic convert` wrote."
             ) from error
         if network["width"] != self.config.width:
-            _logger.info("config.width=%g: the network of the model file has %g", self.config.width, network["width"])
+            _logger.info("config.width=%g is ignored: the model file has %g", self.config.width, network["width"])
         return network
 
     def _mean_pixel(self, photos, source):
@@ -155,7 +155,7 @@ class Run:
                 return tuple(float(x) for x in source.get_layer("mean_pixel").get_weights()[0].ravel())
             except (ValueError, IndexError) as error:
                 raise UserError(
-                    f"config.init_from={self.config.init_from}: has no layer mean_pixel; set config.data.mean_pixel."
+                    f"config.init_from={self.config.init_from} has no layer mean_pixel; set config.data.mean_pixel."
                 ) from error
         mean = (0.0, 0.0, 0.0)
         if self.cluster.is_chief:
@@ -165,7 +165,7 @@ class Run:
         return mean
 
     def enter(self, stage):
-        """Make what a stage needs, unless the checkpoint that the run goes on from is of this stage."""
+        """Make what a stage needs, unless the run was resumed in this stage."""
         if not self.latest or self.latest[1]["stage"] != stage.index:
             self.state.enter(stage)
 
@@ -173,11 +173,11 @@ class Run:
         """Raise UserError if the loss was not a number at `bad_step` (-1: it always was), or its scale fell too low."""
         scale = self.state.loss_scale()
         if scale is not None and bad_step >= 0:
-            self.saver.check_weights(self.state)  # an overflow on the way forward also gets into the batch statistics
+            self.saver.check_weights(self.state)  # an overflow in the forward pass also reaches the batch statistics
         health.check_loss(self.step, bad_step, scale, self.saver.last_good)
 
     def save(self, stage):
-        """Save a checkpoint, and the model file of a phase that is over before it."""
+        """Save a checkpoint; at the end of a phase, first save its model file."""
         after = self.stages[stage.index + 1 :]
         if self.step == stage.end and (not after or after[0].phase != stage.phase):
             self.saver.check_weights(self.state)

@@ -1,4 +1,4 @@
-"""What must be true of a run before it goes on: its config is the one it began with, and all workers do the same."""
+"""What must hold before a run goes on: its config is the one that it began with, and all workers do the same."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.training.stages import contradictions
 
 _logger = logging.getLogger(__name__)
-_SHARED_FOLDER_SECONDS = 120.0  # within which a network disk shows on all machines what one of them wrote
+_SHARED_FOLDER_SECONDS = 120.0  # a network disk may take so long to show on all machines what one of them wrote
 
 
 def check_config(meta, resolved, workdir):
@@ -27,7 +27,7 @@ def check_config(meta, resolved, workdir):
 
 
 def agree(run, phase):
-    """See to it that all workers train the same from the same checkpoint on; wait if their folder is slow.
+    """Make sure that all workers train the same, from the same checkpoint on; wait if their folder is slow.
 
     Raises:
         UserError: they were started with different configs, or do not share the run's folder.
@@ -52,7 +52,7 @@ def agree(run, phase):
 
 
 def check_equal(told, problem):
-    """Raise UserError if a worker told another number than the chief; `told`: [workers]."""
+    """Raise UserError if a worker sent another number than the chief; `told`: [workers]."""
     others = np.flatnonzero(told != told[0])
     if others.size:
         raise UserError(f"--strategy=multi_worker: worker {others[0]} of {len(told)} {problem}.")

@@ -20,10 +20,10 @@ class Saver:
     Args:
         workdir: the run's folder.
         config: ConfigDict.
-        writes: False for workers that are not the chief: they check their weights alone.
+        writes: False for workers that are not the chief, which only check their weights.
 
     Attributes:
-        meta: what every checkpoint says of the run beside its position: dict of JSON's types.
+        meta: what every checkpoint notes about the run besides its position: dict of JSON's types.
         best: stage, figure, value and step of the best checkpoint so far, None without one.
     """
 
@@ -45,7 +45,7 @@ class Saver:
             health.check_weights(int(state.step.numpy()), arrays, self.last_good)
 
     def save(self, state, stage):
-        """Save a checkpoint of the state, which is in `stage`; one with weights that are not numbers is refused."""
+        """Save a checkpoint of the state, which is in `stage`; raise UserError if a weight is not a number."""
         self.check_weights(state)
         if self._writes:
             self._save_to(self.checkpoints, state, stage)
@@ -53,7 +53,7 @@ class Saver:
     def keep_best(self, state, stage, figures):
         """Keep a checkpoint and a model file if the validation figure of config.keep_best is the stage's best so far.
 
-        Both are replaced when the next stage begins, whose sizes and holes make other figures.
+        The next stage replaces both, as figures at other sizes and holes cannot be compared.
         """
         name = self._config.keep_best
         if not name or not self._writes:
@@ -76,9 +76,9 @@ class Saver:
         checkpoints.save(state, {**position, "completion_stage": state.completion_stage, **self.meta, **best})
 
     def save_model(self, state, stage, last):
-        """Save C for users: a model file named after the phase, after the `last` stage a SavedModel too.
+        """Save C for users: a model file named after the phase and, after the `last` stage, a SavedModel.
 
-        A SavedModel takes photos of any size; a network that does not has none.
+        A SavedModel takes photos of any size, so a network for a single size gets none.
         """
         if not self._writes:
             return

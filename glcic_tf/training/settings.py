@@ -8,7 +8,7 @@ SCHEDULES = ("constant", "cosine")
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 ADVERSARIAL_FORMS = ("minimax", "non_saturating")
 LOSS_MEANS = ("hole", "image")  # what the squared error is a mean over
-BEST_FIGURES = {"val_l1": -1, "val_psnr_hole": 1}  # by which the best checkpoint is kept: lower or higher is better
+BEST_FIGURES = {"val_l1": -1, "val_psnr_hole": 1}  # figures that a best checkpoint can have; -1: lower is better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class OptimizerSpec:
         schedule: `constant`, or `cosine` from the peak to `final_fraction` of it at the stage's end.
         warmup_steps: steps over which the learning rate rises from 0, at the stage's start.
         final_fraction: share of the peak that is left at the end of `cosine`.
-        clip_norm: the gradients, summed over all replicas, are scaled down to this global norm where theirs is larger;
-            0: never.
+        clip_norm: largest global norm of the gradients, summed over all replicas; larger ones are scaled down to it;
+            0: no limit.
     """
 
     name: str = "adadelta"

@@ -16,7 +16,7 @@ from glcic_tf.training.settings import (
 )
 
 PHASES = ("completion", "discriminator", "joint")
-# Fields that say how it runs and what is kept and shown, not what is trained: a resumed run may change them.
+# Fields that decide how training runs and what is kept and shown, not what is trained: a resumed run may change them.
 FREE_FIELDS = (
     "precision",
     "accumulate_steps",
@@ -69,9 +69,9 @@ class Stage:
 
 
 _PLACE = ("name", "index", "phase", "start", "steps", "first_example")
-# What a stage may have a value of its own of; each is a field of the config too.
+# Fields that each stage may have its own value of; each is a field of the config too.
 STAGE_FIELDS = tuple(field.name for field in dataclasses.fields(Stage) if field.name not in _PLACE)
-# What is itself a group of fields, and the class of it.
+# Fields that are groups of fields, and their classes.
 GROUPS = {"hole": HoleSpec, "optimizer": OptimizerSpec, "discriminator_optimizer": OptimizerSpec}
 
 
@@ -85,7 +85,7 @@ def resolve(config):
         list of Stage, in their order.
 
     Raises:
-        UserError: a field has a value that cannot be, or two fields contradict each other.
+        UserError: a field has an invalid value, or two fields contradict each other.
     """
     try:
         return _resolve(config)
@@ -101,7 +101,7 @@ def _resolve(config):
     stages, step, example = [], 0, 0
     if not base["stages"]:
         raise UserError("config.stages is empty: a run needs at least one stage.")
-    for index, name in enumerate(config.stages):  # to_dict() would sort them
+    for index, name in enumerate(config.stages):  # in their order, which to_dict() would sort
         own = base["stages"][name]
         values = {field: _inherit(own.get(field), base.get(field)) for field in (*STAGE_FIELDS, "phase", "steps")}
         values |= {field: spec(**values[field]) for field, spec in GROUPS.items()}
@@ -116,7 +116,7 @@ def _resolve(config):
 
 
 def check_replicas(stages, replicas, accumulate_steps=1):
-    """Raise UserError if a stage's batch cannot be shared evenly by the replicas, and theirs by the parts of a step."""
+    """Raise UserError if a stage's batch cannot be divided evenly among the replicas and the parts of a step."""
     shares = [f"the {replicas} replicas"] if replicas > 1 else []
     shares += [f"config.accumulate_steps={accumulate_steps}"] if accumulate_steps > 1 else []
     for stage in stages:
@@ -128,7 +128,7 @@ def check_replicas(stages, replicas, accumulate_steps=1):
 
 
 def contradictions(then, now, step):
-    """Where the config of a run contradicts the one that it was started with.
+    """Find where a run's config contradicts the one that it was started with.
 
     Args:
         then, now: resolved configs as nested dicts.
@@ -142,7 +142,7 @@ def contradictions(then, now, step):
     moved = [("stages", *stages)] if stages[0] != stages[1] and set(stages[0]) == set(stages[1]) else []
     if stages[1][: len(stages[0])] == stages[0]:
         now = now | {"stages": {name: now["stages"][name] for name in stages[0]}}
-    then = {"network": "glcic"} | then  # runs from before there was another
+    then = {"network": "glcic"} | then  # older runs lack the field, when there was no other network
     then, now = _flatten(then), _flatten(now)
     order = [f for f in then if f.startswith("stages.") and f.endswith(".phase")]
     end, running = 0, set()
@@ -252,7 +252,7 @@ def _check_run(base):
     def fail(message):
         raise UserError(f"config.{message}")
 
-    if not 0 <= base["seed"] < 2**31:  # NumPy's generators take no other
+    if not 0 <= base["seed"] < 2**31:  # NumPy's generators accept no others
         fail(f"seed is {base['seed']}; expected 0 to {2**31 - 1}.")
     if base["precision"] not in POLICIES:
         fail(f"precision is {base['precision']!r}; expected one of {', '.join(POLICIES)}.")
@@ -264,7 +264,7 @@ def _check_run(base):
     if not 0 < base["width"] <= 8 or not 0 < base["discriminator"]["width"] <= 8:
         fail("width and discriminator.width: expected a factor between 0 and 8.")
     if not (base["discriminator"]["use_global"] or base["discriminator"]["use_local"]):
-        fail("discriminator: use_global and use_local are both False; D needs one tower at least.")
+        fail("discriminator: use_global and use_local are both False; D needs at least one tower.")
     for field in ("global_convolutions", "local_convolutions"):
         if not 0 <= base["discriminator"][field] <= 12:
             fail(f"discriminator.{field} is {base['discriminator'][field]}; expected 0 (automatic) to 12.")

@@ -13,18 +13,18 @@ _INPUT = ("images_per_second", "input_share")
 
 
 class StatsFile:
-    """A run's stats.jsonl, which is always written at its end."""
+    """A run's stats.jsonl; lines are always appended."""
 
     def __init__(self, path):
         self.path = Path(path)
         try:
             if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
-                self._write("\n")  # a line that was cut off by a crash ends here
+                self._write("\n")  # ends a line that was cut off by a crash
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror}); see to its permissions.") from error
+            raise UserError(f"{self.path}: cannot be read ({error.strerror}); check its permissions.") from error
 
     def append(self, step, stage, values):
-        """Write a line; `values`: numbers by name. JSON has no NaN: what is not finite is null."""
+        """Write a line; `values`: numbers by name, null if they are not finite, as JSON has no NaN."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._write(json.dumps({"step": step, "phase": stage.phase, "stage": stage.name, **finite}) + "\n")
 
@@ -34,7 +34,7 @@ class StatsFile:
                 file.write(text)
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); see to space and permissions."
+                f"{self.path}: cannot be written ({error.strerror}); check free space and permissions."
             ) from error
 
 
@@ -44,7 +44,7 @@ def shown(values):
 
 
 def tag(name):
-    """A figure's name in TensorBoard, which shows what stands before the slash as a group of its own."""
+    """A figure's name in TensorBoard, which groups figures by the part before the slash."""
     if name.startswith("val_"):
         return f"validation/{name.removeprefix('val_')}"
     if name in _INPUT:
@@ -55,11 +55,11 @@ def tag(name):
 
 
 def optimizer_figures(rates, loss_scale):
-    """What is logged of the optimisers.
+    """The optimisers' figures to log, by name.
 
     Args:
         rates: learning rates by name of the optimiser, such as `completion_optimizer`.
-        loss_scale: None where the loss is not scaled.
+        loss_scale: None if the loss is not scaled.
     """
     figures = {name.replace("optimizer", "learning_rate"): float(rate) for name, rate in rates.items()}
     return figures if loss_scale is None else figures | {"loss_scale": float(loss_scale)}
@@ -69,11 +69,11 @@ class Window:
     """Results since the last line of the log.
 
     Args:
-        read: makes a number of a result, such as one that lies on a device.
+        read: converts a result, such as one on a device, into a number.
 
     Attributes:
         steps: how many there were.
-        seconds, waited: how long they took, and how much of that they waited for input.
+        seconds, waited: how long they took, and how much of that was spent waiting for input.
     """
 
     def __init__(self, read=float):
@@ -81,7 +81,7 @@ class Window:
         self.clear()
 
     def clear(self):
-        """Forget all, once a line is written."""
+        """Forget everything, after a line was written."""
         self._results, self.steps, self.seconds, self.waited = [], 0, 0.0, 0.0
 
     def add(self, results, n, seconds=0.0, waited=0.0):

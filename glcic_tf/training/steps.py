@@ -1,8 +1,8 @@
 """The three steps of Algorithm 1 and the looped tf.function that runs them.
 
-A step sees one replica's share of a batch and returns each of its metrics as that share of the global mean, so that
-sums over the replicas are means over the batch. It may take its share in several parts, one after the other, to need
-less memory (`accumulate_steps`): gradients are summed over the parts, and each network is still updated once.
+A step sees one replica's share of a batch and returns each metric as this share's part of the global mean, so that sums
+over the replicas are means over the batch. To need less memory it may take its share in several parts, one after the
+other (`accumulate_steps`): gradients are summed over the parts, and each network is still updated once.
 """
 
 import collections
@@ -58,9 +58,9 @@ def discriminator_step(state, stage, batch, known_weight, accumulate_steps=1):
 def joint_step(state, stage, batch, known_weight, accumulate_steps=1):
     """Update D, then C against the D just updated (Algorithm 1, t >= T_C + T_D).
 
-    With a batch in one part, one forward pass of C serves both updates, as C does not change in between. Otherwise C's
-    activations of all parts would have to wait for D's update; each part goes through C twice instead, and the first
-    time C's moving statistics stand still, so that they move once a part.
+    If the batch is in one part, one forward pass of C serves both updates, as C does not change in between. Otherwise
+    the activations of all parts would have to be kept until D is updated; so each part goes through C twice instead.
+    C's moving statistics stand still the first time, so that each part moves them once.
     """
     one_pass = accumulate_steps == 1
     of_d, of_c = _Sums(), _Sums()
@@ -99,8 +99,8 @@ class _Sums:
     def parts(self, batch, count, after=None):
         """Yield a batch's `count` equal parts, each for the caller to `add` its gradients and metrics.
 
-        A part waits until those before it are added, the first one for the sums `after`: else TensorFlow would work on
-        several at once, and hold the activations of all.
+        A part waits until those before it are added, and the first one for the sums `after`: otherwise TensorFlow would
+        work on several at once, and hold the activations of all.
         """
         if count == 1:
             yield batch
@@ -113,7 +113,7 @@ class _Sums:
             yield part
 
     def add(self, gradients, metrics):
-        """Add what one part gave: tensors in the order of the network's variables, and scalars by name."""
+        """Add the results of one part: tensors in the order of the network's variables, and scalars by name."""
         if self.gradients:
             gradients = [total + gradient for total, gradient in zip(self.gradients, gradients, strict=True)]
             metrics = {name: self.metrics[name] + value for name, value in metrics.items()}
@@ -185,7 +185,7 @@ def _discriminator_gradients(state, stage, batch, images, fakes):
 
 
 def _inputs(batch):
-    """Images in [0, 1] and masks, both in Keras' float type: float32, or float64 where a test wants no rounding."""
+    """Images in [0, 1] and masks, both in Keras' float type: float32, or float64 in tests that need its precision."""
     dtype = keras.config.floatx()
     return tf.cast(batch["image"], dtype) / 255.0, tf.cast(batch["mask"], dtype)
 
@@ -196,9 +196,9 @@ def _share(stage):
 
 
 def _discriminate(state, stage, images, origin, with_gradients=False):
-    """Logits of D, [batch, 1], for whole images and the patches at `origin`. Batch statistics, as D is only trained.
+    """Logits of D, [batch, 1], for whole images and the patches at `origin`; D always normalises by the batch.
 
-    `with_gradients`: return the logits and those of their sum with respect to D's inputs, a list, as R1 needs them.
+    `with_gradients`: return the logits, and the list of gradients of their sum with respect to D's inputs, for R1.
     """
     inputs = _discriminator_inputs(state, stage, images, origin)
     if not with_gradients:
@@ -218,8 +218,8 @@ def _discriminator_inputs(state, stage, images, origin):
 def make_loop(state, stage, jit_compile=False, time_input=True):
     """Make the looped tf.function of a stage: `loop(iterator, n)` runs n steps (an int32 tensor) on the strategy.
 
-    It returns a dict of float32 scalars: the means over the n steps of METRICS[phase]; `waited`, float64, seconds spent
-    waiting for input (0 unless `time_input`: TensorFlow refuses to read a clock when its ops are to be deterministic);
+    It returns a dict of scalars: the means over the n steps of METRICS[phase], float32; `waited`, float64, the seconds
+    spent waiting for input (0 unless `time_input`: TensorFlow refuses to read a clock if its ops are deterministic);
     and `bad_step`, int64, the run's first step whose loss was not finite, -1 if there was none.
     """
     strategy, advance, start = state.strategy, *make_advance(state, stage, jit_compile)
@@ -235,7 +235,7 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
         waited += now(tf.nest.flatten(strategy.experimental_local_results(batch))) - begin
         return waited, advance(batch, results)
 
-    # The loop is spelled out, as AutoGraph cannot make one of a Python loop on every version of Python.
+    # The loop is spelled out, as AutoGraph cannot convert a Python loop on every version of Python.
     @tf.function(autograph=False)
     def loop(iterator, n):
         _, (waited, results) = tf.while_loop(
@@ -252,8 +252,9 @@ def make_loop(state, stage, jit_compile=False, time_input=True):
 def make_advance(state, stage, jit_compile=False):
     """Make the two parts of a loop over a stage's steps: `advance(batch, results) -> results` and `start() -> results`.
 
-    `advance` does one step on the strategy, with all that changes from step to step. Results are the sums of
-    METRICS[phase] over the steps so far and the bad step, see `make_loop`; `means` makes a dict of them.
+    `advance` does one step on the strategy, and sets the learning rates and weights that change from step to step.
+    Results are the sums of METRICS[phase] over the steps so far, and the bad step, see `make_loop`; `means` turns them
+    into a dict.
     """
     strategy, names = state.strategy, METRICS[stage.phase]
 

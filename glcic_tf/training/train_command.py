@@ -1,4 +1,4 @@
-"""`glcic train`: its flags, the call that they make, and what is done when a worker is lost."""
+"""`glcic train`: its flags, the call that they make, and starting over when a worker is lost."""
 
 import os
 import time
@@ -10,14 +10,14 @@ from glcic_tf.common import cli, config_file, ray_cluster
 from glcic_tf.common.errors import UsageError
 from glcic_tf.training.stages import PHASES
 
-_PAUSE_SECONDS = 2  # so that a worker whom the others refuse does not ask all the time
+_PAUSE_SECONDS = 2  # so that a worker that the others refuse does not ask them all the time
 
 
 def define_train_flags():
     """Define the command's flags."""
     config_file.define_flag()
     flags.DEFINE_string("data_dir", None, "Folder of photos (any depth) or shards, or a URL of one.", required=True)
-    flags.DEFINE_string("workdir", None, "Folder of the run; one that holds a run goes on with it.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; a run that is there is resumed.", required=True)
     flags.DEFINE_string("val_dir", None, "Folder of photos to watch training on. By default some are held out.")
     flags.DEFINE_enum("phase", "all", [*PHASES, "all"], "Phase to train; all: whatever is left.")
     flags.DEFINE_enum(
@@ -41,8 +41,8 @@ def run_train():
     args = flags.FLAGS
     if args.cluster:
         return _on_cluster(args)
-    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow notes every checkpoint's internals there
-    if args.strategy == "multi_worker":  # TensorFlow tells at length of a lost worker, from C++
+    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow logs internals of every checkpoint there
+    if args.strategy == "multi_worker":  # TensorFlow logs a lost worker at length, from C++
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with cli.quiet_start():  # from here on it takes seconds
         from glcic_tf.training import cluster, loop

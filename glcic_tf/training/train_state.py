@@ -15,9 +15,9 @@ class TrainState:
     Attributes:
         completion: the network C.
         average: a network like C whose variables are moving averages of C's; None where config.average_decay is 0.
-        completion_optimizer: its optimiser, as of `completion_stage`, the index of the last stage that updated C; both
-            None as long as there was none.
-        discriminator, discriminator_optimizer: D and its optimiser; None as long as no stage needed them.
+        completion_optimizer: C's optimiser, made for `completion_stage`, the index of the last stage that updated C;
+            both None until there was one.
+        discriminator, discriminator_optimizer: D and its optimiser; None until a stage needs them.
         discriminator_sizes: (image_size, patch_size) that D was built for.
         step: int64 variable, steps done since the run began.
     """
@@ -29,8 +29,8 @@ class TrainState:
             config: ConfigDict.
             mean_pixel: as in `completion.completion_network`.
             strategy: tf.distribute.Strategy.
-            arguments: those of `completion.completion_network` (or of another kind's, see `network_kinds`), read off a
-                model file that C is to be like; None: the config's.
+            arguments: arguments of `completion.completion_network` (or of another kind's, see `network_kinds`), read
+                off a model file whose network C takes over; None: the config's.
             first_discriminator: network that D starts from, see `discriminator_file.load`; None: random weights.
         """
         self.config, self.strategy, self._first_discriminator = config, strategy, first_discriminator
@@ -56,7 +56,7 @@ class TrainState:
         return self.average or self.completion
 
     def begin_with(self, source, origin):
-        """Take C's weights from a loaded model file; a UserError, which begins with `origin`, if they do not fit."""
+        """Take C's weights from a loaded model file; raise UserError, beginning with `origin`, if they do not fit."""
         with self.strategy.scope():
             for network in filter(None, (self.completion, self.average)):
                 mean_pixel = network.get_layer("mean_pixel").get_weights()  # may have been given
@@ -66,14 +66,14 @@ class TrainState:
                     _make_phases_equal(network)
 
     def finish_update(self):
-        """What follows an update of C: equal phases, and a step of the moving average. In cross-replica context."""
+        """Do what follows an update of C, in cross-replica context: equal phases, and a step of the moving average."""
         update = self.strategy.extended.update
         if self.config.equal_phases:
             for layer in _deconvolutions(self.completion):
                 update(layer.kernel.value, lambda kernel: kernel.assign(phases.equal_phases(kernel.value(), tnp)))
         if self.average is None:
             return
-        # An average over fewer steps at first: else the first weights would stay in it for long.
+        # At first it averages over fewer steps: otherwise the first weights would stay in it for long.
         step = tf.cast(self.step, keras.config.floatx())
         decay = tf.minimum(tf.cast(self.config.average_decay, step.dtype), (1 + step) / (10 + step))
         for mean, variable in zip(self.average.variables, self.completion.variables, strict=True):
@@ -82,8 +82,8 @@ class TrainState:
     def enter(self, stage):
         """Make what a stage needs.
 
-        D is built anew when its input size changed; slots of an optimiser are kept as long as its class and its network
-        stay. The discriminator phase leaves C's optimiser as it is.
+        D is built anew when its input size has changed. An optimiser keeps its slots as long as its class and its
+        network stay the same. The discriminator phase leaves C's optimiser as it is.
         """
         with self.strategy.scope():
             if stage.phase != "discriminator":
@@ -124,7 +124,7 @@ class TrainState:
         return {name: optimizer for name, optimizer in pairs.items() if optimizer is not None}
 
     def loss_scale(self):
-        """The smallest loss scale of the optimisers, or None where the loss is not scaled."""
+        """The smallest loss scale of the optimisers, or None if the loss is not scaled."""
         scales = [loss_scale_variables(o).get("scale") for o in self.optimizers().values()]
         return min((float(s.numpy()) for s in scales if s is not None), default=None)
 
@@ -145,5 +145,5 @@ def _make_phases_equal(network):
 
 def _draw_weights(network, seed):
     for variable in network.variables:
-        if not variable.path.startswith("mean_pixel/"):  # no weight, but a measurement
+        if not variable.path.startswith("mean_pixel/"):  # which is measured, not trained
             variable.assign(initial_weights.draw(variable.path, tuple(variable.shape), seed))

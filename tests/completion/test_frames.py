@@ -69,12 +69,12 @@ def test_without_a_hole_a_photo_of_any_size_is_copied(completer):
 )
 def test_what_it_cannot_complete_is_one_line(completer, tmp_path, shape, box, options, found):
     image, hole = photo(*shape), hole_at(shape, *box)
-    known = "128 x 128 px with the hole in the central 64 x 64 px alone, "
+    known = "128 x 128 px with the hole in the central 64 x 64 px, "
     with pytest.raises(UserError, match=known + found):
         completer(image, hole, **options)
     cv2.imwrite(str(tmp_path / "photo.png"), image)
     cv2.imwrite(str(tmp_path / "mask.png"), hole * np.uint8(255))
-    with pytest.raises(UserError, match=r"photo\.png: this network completes " + known + found) as error:
+    with pytest.raises(UserError, match=r"photo\.png: this network only completes " + known + found) as error:
         completer.complete_file(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.png", **options)
     assert "\n" not in str(error.value) and not (tmp_path / "out.png").exists()
 
@@ -89,7 +89,7 @@ def test_onnx_runtime_refuses_it_and_auto_takes_tensorflow(file):
 @pytest.mark.parametrize("format", ["savedmodel", "onnx", "openvino", "litert"])
 def test_it_is_not_exported(file, tmp_path, glcic, format):
     code, _, err = glcic("export", f"--model={file}", f"--format={format}", f"--output={tmp_path / 'out'}")
-    assert code == 1 and "--model: is a network for 128 x 128 px alone" in err and len(err.strip().splitlines()) == 1
+    assert code == 1 and "--model: is a network for 128 x 128 px only" in err and len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -101,4 +101,4 @@ def test_it_is_evaluated_at_its_preset_and_fails_clearly_at_others(file, tmp_pat
     code, out, _ = glcic(*flags, "--preset=centre", f"--output={tmp_path / 'centre'}")
     assert code == 0 and "encoder" in out
     code, _, err = glcic(*flags, "--preset=places", f"--output={tmp_path / 'places'}")
-    assert code == 1 and "this network completes 128 x 128 px with the hole in the central 64 x 64 px alone" in err
+    assert code == 1 and "this network only completes 128 x 128 px with the hole in the central 64 x 64 px" in err

@@ -76,7 +76,8 @@ def test_discriminators_become_files_that_training_starts_from(files, tmp_path, 
 def test_a_checkpoint_of_both_gives_the_completion_network_and_says_so(files, tmp_path):
     lines = conversion.convert(files / "gl.pth", tmp_path / "c.keras")
     assert (
-        "completion network of mmagic" in lines[0] and lines[1] == "It also holds: discriminator; name it by --network."
+        "completion network of mmagic" in lines[0]
+        and lines[1] == "The file also holds a discriminator network; choose it with --network=discriminator."
     )
 
 
@@ -97,7 +98,7 @@ def test_from_the_command_line(files, tmp_path, glcic, monkeypatch):
     assert code == 0, err
     before = sorted(path.name for path in tmp_path.iterdir())
     code, _, err = glcic("convert", f"--input={files / 'model_cn'}", "--output=new.keras")
-    assert code == 1 and err.count("\n") == 1 and "name it by --config" in err
+    assert code == 1 and err.count("\n") == 1 and "name that file with --config" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -115,7 +116,7 @@ def test_from_the_command_line(files, tmp_path, glcic, monkeypatch):
         ({"path": "text.pth"}, r"text\.pth: "),
         ({"path": "cut.t7"}, r"cut\.t7: "),
         ({"path": "numbers.t7"}, r"cannot be converted: it holds a float, expected a table of weights"),
-        ({"path": "other.pth"}, r"of no known layout \(layer.weight\)"),
+        ({"path": "other.pth"}, r"to no known layout \(layer.weight\)"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(files, tmp_path, monkeypatch, change, match):
@@ -135,12 +136,12 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path, monkeypatch, c
 
 def spoil(arguments):
     return [
-        (None, "its notes do not describe one"),
-        ({"width": 1}, "its notes do not describe one"),
+        (None, "its notes do not describe a discriminator"),
+        ({"width": 1}, "its notes do not describe a discriminator"),
         (arguments | {"image_size": 10**9}, "too large"),
         (arguments | {"width": 100}, "too large"),
-        (arguments | {"width": "1"}, "its notes do not describe one"),
-        (arguments | {"use_global": False, "use_local": False}, "its notes do not describe one"),
+        (arguments | {"width": "1"}, "its notes do not describe a discriminator"),
+        (arguments | {"use_global": False, "use_local": False}, "its notes do not describe a discriminator"),
         (arguments | {"global_convolutions": 1}, "weights do not fit"),
     ]
 

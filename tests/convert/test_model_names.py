@@ -267,7 +267,7 @@ def test_the_command(command, web, cache):
     assert command(remove=["celeba", "ours"]) == ["celeba: removed, 0 MB", "ours: removed, 0 MB"]
     assert command() == before and listed(cache) == []
     for name, found in (("celeba", "was not"), ("scenes", "is part of the package"), ("../celeba", "is not the name")):
-        with pytest.raises(UserError, match=f"--remove={name}: {found}.*; `glcic models` lists what was"):
+        with pytest.raises(UserError, match=f"--remove={name}: {found}.*; `glcic models` lists the networks that were"):
             command(remove=[name])
     with pytest.raises(UserError, match="--mirror: "):
         command(mirror=web)

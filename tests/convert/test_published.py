@@ -146,13 +146,13 @@ def test_what_does_not_fit_is_named(source, change, message):
 
 @pytest.mark.parametrize("settings", [None, {}, {"mpv": 0.5}, {"mpv": [0.1, 0.2]}, {"mpv": [1, 2, "3"]}])
 def test_glcic_pytorch_needs_its_mean(settings):
-    with pytest.raises(published.LayoutError, match="name it by --config"):
+    with pytest.raises(published.LayoutError, match="name that file with --config"):
         published.convert(CONTENTS["glcic_pytorch"](0, NARROW), "glcic_pytorch", "completion", settings)
 
 
 @pytest.mark.parametrize("content", [3.5, [1], {}, {"a": 1}, {"state_dict": {"x.weight": np.zeros(3)}}, {"model": {}}])
 def test_unknown_layouts(content):
-    with pytest.raises(published.LayoutError, match="expected a table of weights|of no known layout"):
+    with pytest.raises(published.LayoutError, match="expected a table of weights|to no known layout"):
         published.recognise(content)
 
 

@@ -86,7 +86,7 @@ def test_report_has_what_it_promises(finished):
         assert figure["low"] <= figure["mean"] <= figure["high"]
         assert 0 < means[method]["perceptual"].mean < 20 and means[method]["kid"].n == 5
         assert means[method]["grid4"].n == 0  # no hole of at most 20 px holds a tile
-    assert "Grid: not measured; no hole holds a square of 48 px." in content["notes"]
+    assert "Grid: not measured, as no hole has room for a square of 48 px." in content["notes"]
     for name in ("box_plots.png", "psnr_by_area.png"):
         assert min(images.read_image(output / name).shape[:2]) > 100
 
@@ -136,7 +136,7 @@ def test_perfect_and_failing_methods(photos, monkeypatch):
         "1 photo measured.",
         "2 completions failed.",
         "Perfect: 1 completion, whose PSNR counts as 99 dB.",
-        "Grid: not measured; no hole holds a square of 48 px.",
+        "Grid: not measured, as no hole has room for a square of 48 px.",
     ]
 
 

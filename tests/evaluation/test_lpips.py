@@ -72,7 +72,9 @@ def test_missing_files_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^--vgg_weights=none\.pth: --lpips needs"):
         lpips.find_vgg("none.pth")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs the package lpips for its linear heads; pip install --no-deps lpips"):
+    with pytest.raises(
+        UserError, match="needs the package lpips for its linear heads; run: pip install --no-deps lpips"
+    ):
         lpips.find_heads()
 
 

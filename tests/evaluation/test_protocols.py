@@ -193,7 +193,7 @@ def test_some_masks_by_name_and_the_rest_in_order_is_said(tmp_path):
         ("a/1.png", True),
         ("a/2.png", False),
     ]
-    assert len(notes) == 1 and notes[0].startswith("2 of 3 photos have no mask of their name")
+    assert len(notes) == 1 and notes[0].startswith("2 of 3 photos have no mask with their name")
 
 
 def test_own_mask_is_cropped_with_its_photo(tmp_path):
@@ -239,7 +239,7 @@ def test_masks_and_reports_inside_the_folder_of_photos_are_no_photos(tmp_path):
         save(tmp_path / name, noise(8, 8))
     found = protocols.find_photos(tmp_path, [tmp_path / "masks", tmp_path / "report", None, tmp_path])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "reports/b.png"]
-    with pytest.raises(UserError, match="--images=.*no photo beside"):
+    with pytest.raises(UserError, match="--images=.*no photos besides"):
         protocols.find_photos(tmp_path / "masks", [tmp_path / "masks" / "a.png"])
 
 

@@ -60,7 +60,7 @@ def test_other_variables_begin_as_in_keras(kind, value):
 
 
 def test_what_is_not_known_is_an_error():
-    with pytest.raises(ValueError, match="Nothing is known about how dense/alpha begins"):
+    with pytest.raises(ValueError, match="No first value is known for dense/alpha"):
         draw("dense/alpha", (3,), 0)
 
 

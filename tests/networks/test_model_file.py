@@ -168,7 +168,7 @@ def test_sizes_are_bounded(saved, tmp_path, monkeypatch):
     ("content", "match"),
     [
         (b"not JSON", "its config.json cannot be read"),
-        (b"[1, 2]", "its config.json holds no JSON object"),
+        (b"[1, 2]", "its config.json does not hold a JSON object"),
         (b"[" * 100_000, "its config.json cannot be read"),
         (b"{}", "it holds a None, not a functional Keras model"),
     ],

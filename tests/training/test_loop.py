@@ -235,7 +235,7 @@ def test_a_run_goes_on_with_another_number_of_parts(photos, tmp_path):
 
 def test_a_run_is_not_written_to_a_url(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--workdir=gs://bucket/run: is a URL; runs are written to a folder"):
+    with pytest.raises(UserError, match="--workdir=gs://bucket/run: is a URL, but runs are written to a folder"):
         loop.train(make_config(), photos, "gs://bucket/run")
     assert not list(tmp_path.iterdir())
 
@@ -267,7 +267,7 @@ def test_a_run_from_a_model_file_has_that_file_s_network_also_when_resumed(photo
     config.init_from = str(tmp_path / "published.keras")
     with caplog.at_level("INFO", "glcic_tf"):
         assert loop.train(config, photos, tmp_path / "run", phase="completion")
-    assert "the network of the model file has 0.03125" in caplog.text
+    assert "is ignored: the model file has 0.03125" in caplog.text
     (tmp_path / "published.keras").unlink()
     assert loop.train(config, photos, tmp_path / "run")
     for phase in ("completion", "joint"):
@@ -417,7 +417,7 @@ def test_a_full_disk_is_one_line_and_the_older_checkpoints_stay(photos, tmp_path
         return write(self, path, *args, **kwargs)
 
     monkeypatch.setattr(tf.train.Checkpoint, "write", full)
-    with pytest.raises(UserError, match=r"ckpt-15: cannot be written \(.*No space left on device\); see to space"):
+    with pytest.raises(UserError, match=r"ckpt-15: cannot be written \(.*No space left on device\); check free space"):
         loop.train(make_config(), photos, tmp_path, phase="completion")
     assert {path.name.partition(".")[0] for path in (tmp_path / "checkpoints").iterdir()} == {"ckpt-5", "ckpt-10"}
     assert Checkpoints(tmp_path / "checkpoints").latest()[1]["step"] == 10

@@ -125,7 +125,7 @@ def test_two_workers_of_whom_one_is_killed_and_restarted_equal_two_replicas_in_o
         ('{"cluster": {"worker": "a:1"}}', "has a job that is not a list"),
         ('{"cluster": {"worker": ["a"]}}', "'a', which is not host:port"),
         ('{"cluster": {"worker": ["a:70000"]}}', "'a:70000', which is not host:port"),
-        ('{"cluster": {"chief": ["a:1"], "worker": ["a:1"]}}', "has an address twice"),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["a:1"]}}', "lists an address twice"),
         ('{"cluster": {"worker": ["a:1"]}}', "has no task"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "task worker 1, which is not in"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}', "task chief 0, which is not in"),

@@ -193,7 +193,7 @@ def test_sizes_keep_the_papers_proportions():
         (dict(stages__joint__phase="completion"), "stage joint: a completion stage comes after a discriminator stage"),
         (
             dict(discriminator__use_global=False, discriminator__use_local=False),
-            "both False; D needs one tower at least",
+            "both False; D needs at least one tower",
         ),
         (
             dict(precision="float16"),
