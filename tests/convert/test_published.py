@@ -116,7 +116,7 @@ MODULES = ("model", "fields", "modules")
             lambda s: s.update({"conv9.bias": 7}),
             "its conv9.bias is a int, expected a tensor of rank 1",
         ),
-        ("glcic_pytorch", lambda s: s.update({"conv18.weight": np.zeros(3)}), "holds conv18.weight and more"),
+        ("glcic_pytorch", lambda s: s.update({"conv18.weight": np.zeros(3)}), "holds conv18.weight, and maybe more"),
         ("glcic_pytorch", lambda s: s.update({"conv4.weight": np.zeros((10**6, 1, 1, 1))}), "has 1000000 channels"),
         ("mmagic", lambda s: s.pop("generator.decoder.dec7.conv.bias"), "it lacks generator.decoder.dec7.conv.bias"),
         ("torch7", lambda s: s.pop("mean"), "lacks the mean pixel"),

@@ -227,7 +227,7 @@ def test_damage_anywhere(loads):
 def test_claimed_sizes(refused, size):
     for what, content in (("a string", (2, size, 0)), ("the code of a function", (8, 9, size, 0))):
         message = refused(struct.pack(f"<{len(content)}i", *content))
-        assert f"{what} at byte" in message and f"should have {size} bytes, where 4 are left" in message
+        assert f"{what} at byte" in message and f"should have {size} bytes, but 4 are left" in message
     assert f"claims {size} entries" in refused(dumps(Pairs([(1, 2)], size)))
     assert "class name at byte" in refused(struct.pack("<iii", 4, 1, size) + b"V 1")
     for count in (size, 2**61, 2**63 - 1, -(2**63)):  # 2**61 of 8 bytes are 0 bytes in 64 bits
