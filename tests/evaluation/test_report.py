@@ -5,72 +5,29 @@ import html.parser
 import json
 import re
 
-import cv2
-import numpy as np
-import pytest
-from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from report_helpers import (
+    AREAS,
+    DEAD,
+    EXTREMES,
+    ODD,
+    PICTURES,
+    ROWS,
+    SUMMARY,
+    jpeg,
+    mean,
+    row,
+    summary_of,
+    write,
+)
 
 from glcic_tf.evaluation import report
 from glcic_tf.evaluation.metrics import METRICS
 
-NAN = float("nan")
-ODD = "a/<i>&\"q'</script>.jpg"  # what file names may hold on Linux
 METHODS = ("net", "o'<b>ther", "third")
 
 
-MEASURED = ("l1", "psnr_hole", "seam", "sharpness", "psnr", "ssim", "seconds")
-
-
-def row(image, method, l1=10.0, psnr_hole=16.0, psnr=24.0, ssim=0.9, seam=1.0, sharpness=0.5, seconds=0.25):
-    values = (image, method, l1, psnr_hole, seam, sharpness, psnr, ssim, seconds)
-    return dict(zip(("image", "method", *MEASURED), values, strict=True))
-
-
-def mean(value, n=2, low=NAN, high=NAN):
-    return {"mean": value, "low": low, "high": high, "n": n}
-
-
-def summary_of(**means):
-    """Figures of one method: those named, and some for all others."""
-    figures = {"l1": 10.0, "psnr_hole": 16.0, "psnr": 24.0, "ssim": 0.9, "seam": 1.0, "sharpness": 0.5, "seconds": 0.25}
-    return {metric: mean(value) for metric, value in {**figures, **means}.items()}
-
-
-def jpeg(value):
-    return cv2.imencode(".jpg", np.full((16, 16, 3), value, np.uint8))[1].tobytes()
-
-
-ROWS = [
-    row(ODD, "net", l1=1 / 3, seam=NAN),
-    row(ODD, "o'<b>ther", l1=12345.678, psnr_hole=99.0),
-    row("b,c.png", "net", l1=0.0, seconds=1e-5),
-    row("b,c.png", "third", sharpness=NAN),
-]
-SUMMARY = {
-    "net": summary_of(l1=1 / 6, psnr_hole=20.0, seam=NAN, sharpness=0.1),
-    "o'<b>ther": summary_of(l1=11.0, psnr=30.0, seam=0.4, ssim=0.95),
-    "third": summary_of(l1=12.0, seam=2.0, sharpness=8.0) | {"ssim": mean(0.8, 2, 0.75, 0.875)},
-}
-BY_AREA = {"net": {"0-10 %": mean(15.5, 1), "10-20 %": mean(17.25, 1)}, "third": {"10-20 %": mean(14.0, 1)}}
-AREAS = {ODD: 0.05, "b,c.png": 0.125}
-PICTURES = {
-    "b,c.png": {"original": jpeg(0), "masked": jpeg(50), "net": jpeg(100), "third": jpeg(150)},
-    ODD: {"original": jpeg(200), "masked": jpeg(250), "net": jpeg(10), "o'<b>ther": jpeg(20)},
-}
-
-
-EXTREMES = {"best": [ODD], "worst": ["b,c.png"], "method": "net", "metric": "l1"}
 NO_EXTREMES = {"best": [], "worst": [], "method": "net", "metric": "l1"}
-DEAD = {metric: mean(NAN, 0) for metric in MEASURED}  # failed on every photo
 PROBLEMS = ("x.jpg: <b>broken</b>.", "y.jpg: net failed (no reason).")
-
-
-def write(folder, problems=(), rows=ROWS, summary=SUMMARY, areas=AREAS, pictures=PICTURES, extremes=EXTREMES):
-    folder.mkdir()
-    notes = ["Note & more."]
-    report.write(folder, "Title <1>", notes, list(problems), rows, summary, BY_AREA, areas, pictures, extremes)
-    return folder
 
 
 class Page(html.parser.HTMLParser):
@@ -107,11 +64,6 @@ class Page(html.parser.HTMLParser):
             elif rows and tag in ("span", "small"):  # the colour before a name, the interval below a mean
                 rows[-1][-1] += ("|" if tag == "small" else "") + text
         return {first: others for first, *others in rows}
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("reports") / "report")
 
 
 def test_csv_has_six_digits_and_names_as_they_are(written):
@@ -350,68 +302,3 @@ def test_file_name_that_is_no_text(tmp_path):
     )
     assert Page(folder).texts("b") == ["sch\\udcf6n.jpg"]
     assert (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[1].startswith("sch\\udcf6n.jpg,net,")
-
-
-NAMES = ["_under", r"a$\frac$b", "写真", "two\nlines", "runs/" + "x" * 60 + "/model.keras", "bad\udcf6", "dead"]
-SHOWN = ["_under", r"a$\frac$b", "写真", "two?lines", "…" + "x" * 19 + "/model.keras", "bad?"]
-
-
-@pytest.fixture
-def figures(tmp_path, monkeypatch):
-    """The figures of methods with awkward names, which have the figures 0, 1, ...: {file name: figure}."""
-    found, save = {}, report._save
-    monkeypatch.setattr(report, "_save", lambda figure, path: (found.update({path.name: figure}), save(figure, path)))
-    rows = [row(image, name, i, i, i, i, i, i) for image in AREAS for i, name in enumerate(NAMES[:-1])]
-    summary = {name: DEAD if name == "dead" else summary_of() for name in NAMES}
-    write(tmp_path / "r", rows=rows, summary=summary)
-    return found
-
-
-def test_figures_show_names_as_they_are(figures):
-    """Neither formulas nor hidden names; warnings are errors here."""
-    for axis in figures["box_plots.png"].axes:
-        labels = axis.get_xticklabels()
-        assert [label.get_text() for label in labels] == SHOWN and not any(label.get_parse_math() for label in labels)
-    (axis,) = figures["psnr_by_area.png"].axes
-    labels = axis.get_legend().get_texts()
-    assert [label.get_text() for label in labels] == SHOWN and not any(label.get_parse_math() for label in labels)
-
-
-def test_methods_have_one_colour_in_all_figures(figures):
-    lines = [to_hex(line.get_color()) for line in figures["psnr_by_area.png"].axes[0].get_lines()]
-    assert len(lines) == len(set(lines)) == len(SHOWN)
-    for axis in figures["box_plots.png"].axes:
-        assert [to_hex(box.get_facecolor()) for box in axis.patches] == lines
-
-
-def test_colours_suffice_for_many_methods():
-    colours = report._colours([str(i) for i in range(45)])
-    assert len(colours) == 45 and len(set(colours.values())) == 20
-
-
-def test_ratios_are_drawn_on_logarithmic_axes_around_the_original(figures):
-    axes = dict(zip(MEASURED[:-1], figures["box_plots.png"].axes, strict=True))
-    assert {metric for metric, axis in axes.items() if axis.get_yscale() == "log"} == {"seam", "sharpness"}
-    for metric in ("seam", "sharpness"):
-        low, high = axes[metric].get_ylim()
-        assert 0 < low <= 0.001 and high >= 5  # 0 is drawn at 0.001
-        line = next(line for line in axes[metric].get_lines() if line.get_linestyle() == "--")
-        assert list(line.get_ydata()) == [1, 1]
-        labels = [label.get_text() for label in axes[metric].get_yticklabels()]
-        assert {"0.001", "0.01", "0.1", "1"} <= set(labels) and not any("$" in label for label in labels)
-
-
-def test_titles_have_room(figures):
-    figure, by_area = figures["box_plots.png"], figures["psnr_by_area.png"]
-    with report._drawing():
-        titles = [axis.title.get_window_extent() for axis in figure.axes]
-        legend = by_area.axes[0].get_legend().get_window_extent()
-    assert all(t.x0 >= 0 and t.x1 <= figure.bbox.x1 and t.y1 <= figure.bbox.y1 for t in titles)
-    assert by_area.axes[0].bbox.x1 <= legend.x0 and legend.x1 <= by_area.bbox.x1  # beside the lines
-
-
-def test_same_bytes_again(written, tmp_path):
-    with plt.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # the user's own settings do not count
-        again = write(tmp_path / "again")
-    for name in report.MEMBERS:
-        assert (again / name).read_bytes() == (written / name).read_bytes(), name

@@ -2,8 +2,10 @@
 
 import pytest
 from export_helpers import random_network
+from savedmodel_helpers import signature_of
 
 from glcic_tf.completion.completer import Completer
+from glcic_tf.export import savedmodel
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +16,16 @@ def narrow():
 @pytest.fixture(scope="module")
 def completer(narrow):
     return Completer(narrow)
+
+
+@pytest.fixture(scope="module")
+def saved(narrow, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "narrow"
+    savedmodel.savedmodel(narrow, path, metadata={"phase": "joint"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def complete(saved):
+    """The signature as clients see it: uint8 arrays in, uint8 array out."""
+    return signature_of(saved)

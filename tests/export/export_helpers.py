@@ -10,10 +10,10 @@ from glcic_tf.networks.completion import completion_network
 SIZES = [(256, 256), (257, 255), (600, 400)]
 
 
-def random_network(seed=0, gain=1.0):
+def random_network(seed=0, gain=1.0, **arguments):
     """Narrow C with random weights and statistics; the larger the gain, the more it makes of small differences."""
     keras.utils.set_random_seed(seed)
-    model, rng = completion_network(1 / 16, (0.4, 0.5, 0.6)), np.random.default_rng(seed)
+    model, rng = completion_network(1 / 16, (0.4, 0.5, 0.6), **arguments), np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             shape = np.shape(layer.gamma)

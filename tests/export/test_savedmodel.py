@@ -1,83 +1,24 @@
 """savedmodel: the SavedModel gives infer.py's pixels for every size and batch, with nothing but TensorFlow."""
 
-import json
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import skimage
 import tensorflow as tf
+from export_helpers import random_network
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from savedmodel_helpers import mask_of, photo, signature_of
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from glcic_tf.common.errors import UserError
 from glcic_tf.completion.completer import Completer
-from glcic_tf.export import export_command, savedmodel
+from glcic_tf.export import savedmodel
 from glcic_tf.networks import DEFAULT_MODEL, MARGIN_PX, STRIDE, model_file
-from glcic_tf.networks.completion import completion_network
 
-SCRIPT = Path(__file__).parents[2] / "export.py"
 AWKWARD_SIZES = [(1, 1), (1, 7), (7, 1), (3, 5), (4, 4), (57, 55), (40, 400)]
-
-
-def random_network(dtype=None, synchronized=False):
-    """Narrow C with random weights and statistics, strong enough that pixels far away count in the hole."""
-    keras.utils.set_random_seed(0)
-    model, rng = (
-        completion_network(1 / 16, (0.4, 0.5, 0.6), synchronized=synchronized, dtype=dtype),
-        np.random.default_rng(0),
-    )
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            shape = np.shape(layer.gamma)
-            statistics = [rng.uniform(0.5, 1.5, shape), *rng.normal(0, 0.2, (2, *shape)), np.full(shape, 0.3)]
-            layer.set_weights(statistics)
-    return model
-
-
-@pytest.fixture(scope="module")
-def narrow():
-    return random_network()
-
-
-@pytest.fixture(scope="module")
-def completer(narrow):
-    return Completer(narrow)
-
-
-@pytest.fixture(scope="module")
-def saved(narrow, tmp_path_factory):
-    path = tmp_path_factory.mktemp("export") / "narrow"
-    savedmodel.savedmodel(narrow, path, metadata={"phase": "joint"})
-    return path
-
-
-@pytest.fixture(scope="module")
-def complete(saved):
-    """The signature as clients see it: uint8 arrays in, uint8 array out."""
-    return signature_of(saved)
-
-
-def signature_of(path):
-    loaded = tf.saved_model.load(str(path))
-
-    def call(image, mask):
-        assert loaded  # lives as long as its function
-        return loaded.signatures["serving_default"](image=tf.constant(image), mask=tf.constant(mask))[
-            "completed"
-        ].numpy()
-
-    return call
-
-
-def photo(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
 
 @pytest.mark.parametrize("endpoint", [{}, {"call_endpoint": "serving_default"}], ids=["default", "signature"])
@@ -97,14 +38,6 @@ def test_keras_loads_it_as_a_layer_that_works_alone_and_in_a_functional_model(sa
     found = keras.Model(tensors, halves).predict(inputs, verbose=0)
     np.testing.assert_array_equal(found, expected / np.float32(2))
     np.testing.assert_array_equal(expected[mask[..., 0] == 0], image[mask[..., 0] == 0])
-
-
-def mask_of(*shape, boxes=()):
-    """Mask uint8 [batch, height, width, 1], 255 in boxes (example, top, left, bottom, right)."""
-    mask = np.zeros((*shape, 1), np.uint8)
-    for i, top, left, bottom, right in boxes:
-        mask[i, top:bottom, left:right] = 255
-    return mask
 
 
 def assert_like_completer(result, completer, image, mask):
@@ -219,7 +152,7 @@ def types_in(path):
 @pytest.mark.parametrize(("policy", "fold"), [("mixed_bfloat16", True), ("mixed_float16", False)])
 def test_mixed_precision_models_become_float32(completer, tmp_path, policy, fold):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        model = random_network(policy, synchronized=True)
+        model = random_network(gain=3.0, dtype=policy, synchronized=True)
     keras.config.set_dtype_policy(policy)
     savedmodel.savedmodel(model, tmp_path / "mixed", fold=fold)
     assert types_in(tmp_path / "mixed") & {tf.float16, tf.bfloat16, tf.float32, tf.float64} == {tf.float32}
@@ -310,143 +243,3 @@ def test_warmup_request(saved, complete):
     assert hole.sum() == 96 * 96 and hole[0, 80:176, 80:176].all()
     completed = complete(**inputs)
     assert (completed != inputs["image"]).any()
-
-
-def test_notes(saved):
-    notes = json.loads((saved / "assets.extra" / "glcic.json").read_text())
-    assert notes["model"] == {"phase": "joint"} and notes["fold_batch_norm"] is True
-
-
-def files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def test_folders_are_created_and_an_empty_one_is_used(narrow, tmp_path, capfd):
-    (tmp_path / "empty").mkdir()
-    savedmodel.savedmodel(narrow, tmp_path / "empty")
-    savedmodel.savedmodel(narrow, f"{tmp_path}/new/deep/1/")
-    assert files(tmp_path / "empty") == files(tmp_path / "new" / "deep" / "1") != []
-    assert sorted(os.listdir(tmp_path)) == ["empty", "new"]
-    assert os.listdir(tmp_path / "new" / "deep") == ["1"]
-    assert capfd.readouterr().out == ""
-
-
-def test_overwriting(narrow, saved, tmp_path):
-    path = shutil.copytree(saved, tmp_path / "out")
-    with pytest.raises(UserError, match="out: exists already; add --overwrite"):
-        savedmodel.savedmodel(narrow, path)
-    before = (path / "assets.extra" / "glcic.json").read_text()
-    savedmodel.savedmodel(narrow, path, overwrite=True, metadata={"new": 1})
-    assert (path / "assets.extra" / "glcic.json").read_text() != before
-    assert os.listdir(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("names", [["letters.txt"], ["saved_model.pb", "letters.txt"], ["variables"]])
-def test_what_is_no_savedmodel_is_never_replaced(narrow, tmp_path, names):
-    path = tmp_path / "home"
-    path.mkdir()
-    for name in names:
-        (path / name).write_text("mine")
-    for overwrite, match in ((False, "exists already"), (True, "holds .* and is not a SavedModel alone")):
-        with pytest.raises(UserError, match=match):
-            savedmodel.savedmodel(narrow, path, overwrite=overwrite)
-    assert files(path) == sorted(names) and os.listdir(tmp_path) == ["home"]
-
-
-def test_places_that_cannot_be_written(narrow, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(UserError, match="file: is a file; expected the name of a folder"):
-            savedmodel.savedmodel(narrow, tmp_path / "file", overwrite=overwrite)
-        with pytest.raises(UserError, match="cannot be (created|written)"):
-            savedmodel.savedmodel(narrow, tmp_path / "file" / "out", overwrite=overwrite)
-    assert files(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(28, "No space left on device"), UserError),
-        (tf.errors.ResourceExhaustedError(None, None, "disk full"), UserError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (ValueError("a bug"), ValueError),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_stopped_half_way_leaves_what_was_there(narrow, saved, tmp_path, monkeypatch, error, expected):
-    path = shutil.copytree(saved, tmp_path / "out")
-    before = files(path)
-    save = tf.saved_model.save
-
-    def fail(*args, **kwargs):
-        save(*args, **kwargs)
-        raise error
-
-    monkeypatch.setattr(tf.saved_model, "save", fail)
-    with pytest.raises(expected):
-        savedmodel.savedmodel(narrow, path, overwrite=True)
-    with pytest.raises(expected):
-        savedmodel.savedmodel(narrow, tmp_path / "other")
-    assert files(path) == before and os.listdir(tmp_path) == ["out"]
-
-
-def test_old_one_comes_back_if_the_new_one_cannot_take_its_place(narrow, saved, tmp_path, monkeypatch):
-    path = shutil.copytree(saved, tmp_path / "out")
-    rename = Path.rename
-
-    def fail(self, target):
-        if self.suffix == ".part":
-            raise OSError(5, "Input/output error")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(UserError, match="out: cannot be written .Input/output error."):
-        savedmodel.savedmodel(narrow, path, overwrite=True)
-    assert (path / "saved_model.pb").is_file() and os.listdir(tmp_path) == ["out"]
-
-
-def test_from_the_command_line(narrow, complete, tmp_path):
-    model_file.save(narrow, tmp_path / "narrow.keras", {"phase": "joint"})
-    flags = ["--model=narrow.keras", "--format=savedmodel", "--output", "serving/1/"]
-    command = [sys.executable, str(SCRIPT), *flags]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout[:23], done.stderr) == (0, "serving/1/: savedmodel,", "")
-    image, mask = photo(1, 60, 80), mask_of(1, 60, 80, boxes=[(0, 10, 20, 40, 50)])
-    np.testing.assert_array_equal(signature_of(tmp_path / "serving" / "1")(image, mask), complete(image, mask))
-    notes = json.loads((tmp_path / "serving" / "1" / "assets.extra" / "glcic.json").read_text())
-    assert notes["model"] == {"phase": "joint"}
-    assert os.listdir(tmp_path / "serving") == ["1"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "code", "expected"),
-    [
-        (["--output=out", "--format=tarball"], 2, "--format=tarball"),
-        (["--model=scenes.keras"], 2, "missing: --output"),
-        (["--output=out", "--model=missing.keras"], 1, "--model=missing.keras: there is no such file"),
-    ],
-)
-def test_mistakes_are_one_line_and_leave_nothing(tmp_path, glcic, monkeypatch, flags, code, expected):
-    monkeypatch.chdir(tmp_path)
-    found, out, err = glcic(*flags, name="export.py", command="export")
-    assert (found, out, err.count("\n")) == (code, "", 1)
-    assert err.startswith("export.py: ") and expected in err
-    assert os.listdir(tmp_path) == []
-
-
-def test_models_and_outputs_that_cannot_be(saved, tmp_path):
-    (tmp_path / "text.keras").write_text("hello")
-    options = {"fold_batch_norm": True, "overwrite": False}
-    with pytest.raises(UserError, match=r"text.keras: is not a model file"):
-        export_command.write(tmp_path / "text.keras", tmp_path / "out", **options)
-    assert files(tmp_path) == ["text.keras"]
-    with pytest.raises(UserError, match=r"exists already; add --overwrite"):
-        export_command.write(None, saved, **options)
-
-
-def test_default_model_is_the_one_of_the_package(narrow, tmp_path, monkeypatch):
-    model_file.save(narrow, tmp_path / "narrow.keras")
-    monkeypatch.setattr("glcic_tf.convert.model_names.DEFAULT_MODEL", tmp_path / "narrow.keras")
-    export_command.write(None, tmp_path / "out", fold_batch_norm=False, overwrite=False)
-    notes = json.loads((tmp_path / "out" / "assets.extra" / "glcic.json").read_text())
-    assert notes["fold_batch_norm"] is False
