@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import small_networks
 
 from glcic_tf.completion.completer import Completer
-from glcic_tf.networks import folding
+from glcic_tf.networks import folding, model_file
 from glcic_tf.networks.completion import completion_network
 
 
@@ -36,3 +37,26 @@ def narrow(network):
 def folded(network):
     """What the Completer of it computes: batch normalisation is folded, which rounds a little differently."""
     return folding.fold_batch_norm(network)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "narrow.keras"
+    model_file.save(small_networks.completion_network(1 / 16), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(model):
+    return Completer.load(model)
+
+
+@pytest.fixture
+def quick_load(model, loaded, monkeypatch):
+    """Take the model as loaded already: building the network anew takes a second or two."""
+    load = Completer.load
+
+    def quick(path=None, dtype="float32", engine="tensorflow"):
+        return loaded if (path, dtype, engine) == (model, "float32", "tensorflow") else load(path, dtype, engine)
+
+    monkeypatch.setattr(Completer, "load", quick)
