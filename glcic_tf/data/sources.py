@@ -1,13 +1,11 @@
-"""Which photos a run trains on and which it is watched on, and what is measured on them before it starts.
+"""Which photos a run trains on, and which it is watched on.
 
 They come from a folder of photos or from one of shards, on this machine or behind a URL.
 """
 
 import hashlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 
 from glcic_tf.common import storage
@@ -133,43 +131,3 @@ def fingerprint(paths):
         digest.update(between + b"\n".join(names))
         between = b"\n"
     return digest.hexdigest()[:16]
-
-
-def mean_pixel(photos, most, seed, progress=True):
-    """Mean colour of the photos, each with the same weight whatever its size, as in training.
-
-    Args:
-        photos: a Photos.
-        most: measure at most so many, drawn at random.
-        seed: decides that draw.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        (r, g, b) in [0, 1].
-
-    Raises:
-        UserError: too many photos cannot be decoded, or all of them.
-    """
-    from tqdm import tqdm  # only here: whoever is given the mean needs no tqdm
-
-    indices = np.random.default_rng(seed).permutation(len(photos.paths))[:most]
-    if isinstance(photos.paths, PhotoSequence):  # measured when the shards were made
-        return tuple(float(channel) for channel in np.mean(photos.paths.means(indices), axis=0) / 255)
-    indices = indices.tolist()
-
-    def mean(index):
-        photo = photos.read(index)
-        return None if photo is None else cv2.mean(photo)[:3]
-
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(
-            pool.map(mean, indices),
-            total=len(indices),
-            desc="mean pixel",
-            unit="photo",
-            disable=None if progress else True,
-        )
-        means = [m for m in bar if m is not None]
-    if not means:
-        raise UserError(f"none of {len(indices)} photos can be decoded; point --data_dir elsewhere.")
-    return tuple(float(channel) for channel in np.mean(means, axis=0) / 255)

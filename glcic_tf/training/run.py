@@ -12,7 +12,7 @@ from pathlib import Path
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.convert import model_names
-from glcic_tf.data import sources
+from glcic_tf.data import mean_pixel, sources
 from glcic_tf.networks import discriminator_file, model_file
 from glcic_tf.training import cluster, health, phase_choice, run_checks, train_state
 from glcic_tf.training.network_kinds import KINDS
@@ -159,7 +159,7 @@ class Run:
                 ) from error
         mean = (0.0, 0.0, 0.0)
         if self.cluster.is_chief:
-            mean = sources.mean_pixel(photos, self.config.data.mean_photos, self.config.seed)
+            mean = mean_pixel.measure(photos, self.config.data.mean_photos, self.config.seed)
         mean = tuple(self.cluster.exchange(mean)[0].tolist())
         _logger.info("mean pixel of the photos: %.4f %.4f %.4f", *mean)
         return mean

@@ -11,7 +11,7 @@ from shard_helpers import COUNT, names
 
 from glcic_tf.common import storage
 from glcic_tf.common.errors import UserError
-from glcic_tf.data import dataset, examples, shard_index, shards, sources
+from glcic_tf.data import dataset, examples, mean_pixel, shard_index, shards, sources
 from glcic_tf.data.examples import Photos
 from glcic_tf.data.shard_index import Table
 from glcic_tf.imaging import photo_folders
@@ -55,8 +55,8 @@ def test_everything_equals_the_folder(folder, prepared, urls, config, source):
     assert names(held_out.paths) == names(others_held_out.paths)
     assert sources.fingerprint(photos.paths) == sources.fingerprint(others.paths)
     for most in (5, 100):
-        mean = sources.mean_pixel(photos, most, 1, progress=False)
-        assert mean == sources.mean_pixel(others, most, 1, progress=False)
+        mean = mean_pixel.measure(photos, most, 1, progress=False)
+        assert mean == mean_pixel.measure(others, most, 1, progress=False)
     stage = dataclasses.replace(stages.resolve(config)[0], start=10, steps=8, first_example=77)
     for step in (10, 16):
         one, other = (examples.batch(p, stage, 3, step, mirror=True) for p in (photos, others))

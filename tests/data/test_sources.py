@@ -11,7 +11,7 @@ from PIL import Image
 
 from glcic_tf.common.errors import UserError
 from glcic_tf.configs import tiny
-from glcic_tf.data import examples, sources
+from glcic_tf.data import examples, mean_pixel, sources
 from glcic_tf.data.examples import Photos
 from glcic_tf.imaging import images, photo_folders
 from glcic_tf.training.stages import resolve
@@ -102,12 +102,12 @@ def test_mean_pixel_weighs_photos_equally_whatever_their_size(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         means.append(pixels.mean((0, 1)) / 255)
     photos = Photos(photo_folders.find_photos(tmp_path))
-    mean = sources.mean_pixel(photos, 10, seed=0, progress=False)
+    mean = mean_pixel.measure(photos, 10, seed=0, progress=False)
     assert [type(channel) for channel in mean] == [float] * 3
     np.testing.assert_allclose(mean, np.mean(means, axis=0), rtol=1e-12)
-    one = sources.mean_pixel(photos, 1, seed=5, progress=False)
+    one = mean_pixel.measure(photos, 1, seed=5, progress=False)
     assert any(np.allclose(one, m, rtol=1e-12) for m in means)
-    assert one == sources.mean_pixel(photos, 1, seed=5, progress=False)
+    assert one == mean_pixel.measure(photos, 1, seed=5, progress=False)
 
 
 def test_mean_pixel_leaves_broken_photos_out(tmp_path):
@@ -116,17 +116,17 @@ def test_mean_pixel_leaves_broken_photos_out(tmp_path):
         Image.new("RGB", (4, 4), (255, 51, 0)).save(path)
     paths[30].write_text("no image", encoding="utf-8")
     photos = Photos(paths)
-    np.testing.assert_allclose(sources.mean_pixel(photos, 1000, seed=0, progress=False), (1.0, 0.2, 0.0), rtol=1e-12)
+    np.testing.assert_allclose(mean_pixel.measure(photos, 1000, seed=0, progress=False), (1.0, 0.2, 0.0), rtol=1e-12)
     assert [str(photo) for photo in photos.failures] == [str(paths[30])]
     paths[31].write_text("no image", encoding="utf-8")
     with pytest.raises(UserError, match="2 of 100 photos cannot be decoded"):
-        sources.mean_pixel(Photos(paths), 1000, seed=0, progress=False)
+        mean_pixel.measure(Photos(paths), 1000, seed=0, progress=False)
 
 
 def test_mean_pixel_of_nothing_but_one_failed_photo(tmp_path):
     (tmp_path / "photo.png").write_text("no image", encoding="utf-8")
     with pytest.raises(UserError, match="none of 1 photos can be decoded"):
-        sources.mean_pixel(Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)
+        mean_pixel.measure(Photos([tmp_path / "photo.png"], max_failures=1.0), 10, seed=0, progress=False)
 
 
 def test_a_folder_named_by_url_trains_on_the_same_pixels_as_by_path(tmp_path, monkeypatch):
