@@ -1,6 +1,10 @@
 """Globally and Locally Consistent Image Completion (Iizuka et al., SIGGRAPH 2017) in TensorFlow and Keras 3."""
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # type checkers do not see what __getattr__ imports
+    from glcic_tf.completion.completer import Completer as Completer
 
 __version__ = "0.1.0"
 
