@@ -1,4 +1,4 @@
-"""app.py without a browser: the endpoint for programs, hostile visitors, and what the buttons do to a photo."""
+"""app.py without a browser: the endpoint for programs, and hostile visitors."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""infer.py: files and folders through the script, and what the scripts share; every mistake is one line."""
+"""infer.py on single photos, and what the scripts share; every mistake is one line."""
 
 import functools
 import os

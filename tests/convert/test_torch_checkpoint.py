@@ -1,4 +1,4 @@
-"""torch_checkpoint: what torch.save wrote comes back, and files that somebody else made can do nothing but be refused.
+"""torch_checkpoint: what torch.save wrote comes back; test_refused_checkpoints.py has files that are refused.
 
 The files come from torch_writer, which shares nothing with the reader. PyTorch itself (2.13) was seen to read them
 alike, and the reader to read PyTorch's own.

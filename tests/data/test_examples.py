@@ -1,4 +1,4 @@
-"""Photos of every kind, crops against NumPy and OpenCV, and batches that depend on (seed, example's number) alone."""
+"""Examples: photos of every kind, and crops against NumPy and OpenCV."""
 
 import subprocess
 import sys

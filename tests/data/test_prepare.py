@@ -1,4 +1,4 @@
-"""Folders of photos to shards: contents against TensorFlow's own reader and Pillow, kills, damage and bad flags."""
+"""Folders of photos to shards: contents against TensorFlow's own reader and Pillow, and damage that --verify finds."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Reading shards: as the folder that they were made of, on this machine and behind URLs; damaged and hostile ones."""
+"""Reading shards gives what the folder that they were made from gives, on this machine and at URLs."""
 
 import dataclasses
 import shutil

@@ -11,7 +11,7 @@ SIZES = [(256, 256), (257, 255), (600, 400)]
 
 
 def random_network(seed=0, gain=1.0, **arguments):
-    """Narrow C with random weights and statistics; the larger the gain, the more it makes of small differences."""
+    """Narrow C with random weights and statistics; the larger the gain, the more it amplifies small differences."""
     keras.utils.set_random_seed(seed)
     model, rng = completion_network(1 / 16, (0.4, 0.5, 0.6), **arguments), np.random.default_rng(seed)
     for layer in model.layers:
@@ -23,7 +23,7 @@ def random_network(seed=0, gain=1.0, **arguments):
 
 
 def other_network():
-    """What other people's files have: ReLU before the normalisation, ELU, a clip at the end, odd kernels, a branch."""
+    """A network with what others' files may have: ReLU before normalisation, ELU, a clip, odd kernels, a branch."""
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
     image, mask = keras.Input((None, None, 3), name="image"), keras.Input((None, None, 1), name="mask")
@@ -61,7 +61,7 @@ def photo_and_mask(batch, height, width):
 
 
 def assert_like_completer(result, completer, image, mask, levels=1):
-    """Known pixels are bit-equal, those of the hole as infer.py --scale=1 has them, up to so many grey levels."""
+    """Assert that known pixels are bit-equal, and those of the hole infer.py --scale=1's, up to so many grey levels."""
     assert result.shape == image.shape and result.dtype == np.uint8
     hole = mask[..., 0] >= 128
     np.testing.assert_array_equal(result[~hole], image[~hole])

@@ -1,4 +1,4 @@
-"""Image files as they come: whole, broken, hostile, and what they carry from one format to another."""
+"""Image files as they come: whole, broken and hostile."""
 
 import base64
 import os

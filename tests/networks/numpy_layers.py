@@ -35,7 +35,7 @@ def randomise(model, seed):
             variance = rng.uniform(0.5, 2, channels)
             variance[::10] = 1e-3
             mean = rng.normal(0, 0.3, channels)
-            # Channels of small variance get a gamma in proportion, else they drown all others.
+            # Channels of small variance get a gamma in proportion, so that they do not drown all others.
             gamma = rng.uniform(0.7, 1.5, channels) * np.minimum(1, np.sqrt(variance))
             layer.set_weights([gamma, rng.normal(0, 0.3, channels), mean, variance])
         elif layer.name != "mean_pixel" and layer.get_weights():

@@ -12,7 +12,7 @@ from glcic_tf.completion.tensorflow_engine import TensorFlowEngine
 from glcic_tf.networks import frames, initial_weights, model_file
 from glcic_tf.networks.context_encoder import centre_discriminator, context_encoder, context_encoder_arguments
 
-# Name, side of the kernel, channels before and behind, side of the map behind (the authors' release; 128 px).
+# Name, side of the kernel, channels in and out, side of the output map (the authors' release; 128 px).
 ENCODER = [
     ("conv1", 4, 3, 64, 64),
     ("conv2", 4, 64, 64, 32),
@@ -37,7 +37,7 @@ MEAN = (0.46, 0.45, 0.42)
 
 
 def small(**settings):
-    """A narrow one with first weights, and statistics that do something."""
+    """A narrow Context Encoder with first weights, and statistics that have an effect."""
     model, rng = context_encoder(1 / 16, MEAN, **settings), np.random.default_rng(0)
     for variable in model.variables:
         if not variable.path.startswith("mean_pixel"):

@@ -113,7 +113,7 @@ def test_saved_discriminator_loads_with_its_weights(tmp_path):
 @pytest.mark.parametrize("relu_first", [False, True])
 @pytest.mark.parametrize("towers", [("image", "patch"), ("patch",)])
 def test_features_of_a_discriminator_are_what_each_convolution_passes_on(relu_first, towers):
-    """Behind normalisation and ReLU, in whatever order; what the fully connected layer sees is the last of a tower."""
+    """Features come after normalisation and ReLU, in either order; a tower's last ones go to its dense layer."""
     d = context_discriminator(16, 8, 1 / 32, use_global="image" in towers, relu_first=relu_first)
     d.set_weights([w + 0.1 * np.random.default_rng(i).random(w.shape) for i, w in enumerate(d.get_weights())])
     rng = np.random.default_rng(0)

@@ -52,7 +52,7 @@ def assert_equal_values(folded, model, inputs, atol=1e-5):
 @pytest.mark.parametrize("seed", range(3))
 def test_completion_network(seed):
     model = randomize(completion_network(1 / 8), seed)
-    # The values before the sigmoid too: it hides what is far from 0.
+    # The values before the sigmoid as well, since it hides differences far from 0.
     model = keras.Model(model.input, [model.output, model.get_layer("conv17").output])
     folded = fold_batch_norm(model)
     assert_equal_values(folded, model, batch(64, 72))

@@ -65,7 +65,7 @@ def test_what_is_not_known_is_an_error():
 
 
 def test_keras_would_begin_with_the_same_constants_and_limits():
-    """Both networks as Keras itself makes them: what is no kernel has the same values, kernels the same spread.
+    """Both networks as Keras itself makes them: kernels have the same spread, everything else the same values.
 
     Equal phases take 3 of the 16 dimensions of a deconvolution's kernel, and so much of its variance.
     """

@@ -18,7 +18,7 @@ MEAN = (0.25, 0.5, 0.75)
 
 
 def random_network(**settings):
-    """Narrow C with every weight random (variances positive), so that a weight that went astray shows."""
+    """Narrow C with every weight random (variances positive), so that a misplaced weight shows."""
     model, rng = completion_network(1 / 16, mean_pixel=MEAN, **settings), np.random.default_rng(0)
     for layer in model.layers:
         if layer.name != "mean_pixel":

@@ -165,10 +165,7 @@ def test_width_scales_the_channels():
     assert min(completion_network(width=0.001).get_layer(f"conv{i}").filters for i in (1, 16)) == 1
 
 
-# Context discriminator
-
-
-# Both
+# In mixed precision, and in files
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -14,7 +14,7 @@ def phase_sums(kernel):
 
 
 def test_it_is_the_nearest_kernel_whose_four_phases_have_equal_sums():
-    """Against the projection on the null space of the three differences, as linear algebra has it."""
+    """Against the projection onto the null space of the three differences, from linear algebra."""
     kernel = np.random.default_rng(0).normal(size=(4, 4, 3, 5))
     constraints = np.zeros([3, 4, 4])
     for row, (y, x) in zip(constraints, [(0, 1), (1, 0), (1, 1)], strict=True):

@@ -33,7 +33,7 @@ def weights(network):
     [("float32", 1, False), ("float32", 2, False), ("float32", 1, True), ("mixed_float16", 1, False)],
 )
 def test_average_is_that_of_the_weights_after_each_update_of_c(small_config, precision, accumulate_steps, jit_compile):
-    """Once a step, however many parts it has; the discriminator phase leaves it alone. Decay grows to 0.3 at most."""
+    """It moves once a step, however many parts that has, and not in the discriminator phase. Decay grows to 0.3."""
     config = small_config(BATCH)
     config.precision, config.accumulate_steps, config.jit_compile = precision, accumulate_steps, jit_compile
     config.average_decay, config.equal_phases = 0.3, True

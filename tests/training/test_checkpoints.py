@@ -30,7 +30,7 @@ def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog)
     (folder / "ckpt-99.index").write_text("broken")
     config.checkpoints_kept = 1
     assert loop.train(config, photos, tmp_path, phase="completion")
-    assert [path.name for path in folder.glob("*.index")] == ["ckpt-15.index"]  # not the one of the highest number
+    assert [path.name for path in folder.glob("*.index")] == ["ckpt-15.index"]  # not the one with the highest number
     for path in folder.glob("ckpt-*.index"):
         path.write_text("broken")
     with pytest.raises(UserError, match="ckpt-15: cannot be restored"):
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line_and_the_older_checkpoints_stay(photos, tmp_path
 def test_the_best_checkpoint_is_kept_also_after_a_break_and_replaced_at_a_new_stage(
     figure, photos, tmp_path, monkeypatch
 ):
-    """Validation says what is given here; an error in the place of a figure is what breaks the run off."""
+    """Validation returns the figures given here; an error in place of a figure interrupts the run."""
     sign = 1 if figure == "val_l1" else -1
     course = {5: 3.0, 10: 2.0, 15: 2.5, 20: KeyError, 25: 9.0, 30: 9.0, 35: 9.5, 40: 8.0}
     run = monitor.Validation.run

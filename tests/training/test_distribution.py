@@ -67,7 +67,7 @@ def assert_close(ours, theirs, tolerance):
 
 
 def with_extras(config):
-    """All that is off in the paper's configs, clipped so low that every step is."""
+    """Everything that the paper's configs leave off, with gradients clipped so low that every step is affected."""
     config = config.copy_and_resolve_references()
     config.r1_gamma, config.feature_matching_weight, config.average_decay = 1.0, 0.5, 0.5
     config.optimizer.clip_norm = config.discriminator_optimizer.clip_norm = 1e-3
@@ -105,7 +105,7 @@ def test_two_replicas_of_four_equal_one_of_eight_in_every_phase_and_share_checkp
         assert_close(*(networks_of(s) for s in states), 1e-9)
         assert_close(*metrics, 1e-6)  # these are float32
 
-    # Checkpoints of one replica load on two and back, and training goes on alike.
+    # Checkpoints of one replica load on two and vice versa, and training goes on in the same way.
     for i, (saved, other) in enumerate([states, states[::-1]]):
         folder = checkpoints.Checkpoints(tmp_path / str(i))
         path = folder.save(saved, {"i": i})
@@ -130,7 +130,7 @@ def photos(tmp_path):
 
 @pytest.mark.usefixtures("double_precision")
 def test_steps_in_two_parts_are_the_same_on_two_replicas_as_on_one(config, photos):
-    """Also which examples are normalised together: those of a part, over all replicas."""
+    """Examples of a part, over all replicas, are also normalised together."""
     config = with_extras(config)
     config.discriminator.use_global, config.accumulate_steps = False, 2
     stage = resolve(config)[-1]

@@ -1,4 +1,4 @@
-"""A run from outside: phases, resuming, being killed, what it leaves behind, what it refuses."""
+"""A run from outside: phases, resuming, being killed, what it leaves behind, and what it refuses."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def full_config(**changes):
 
 @pytest.fixture(scope="module")
 def finished(photos, tmp_path_factory):
-    """A run that nothing interrupted, of all three phases at once, with all that there is."""
+    """A run of all three phases at once, uninterrupted, with every optional feature."""
     workdir = tmp_path_factory.mktemp("finished")
     assert loop.train(full_config(), photos, workdir)
     return workdir
@@ -156,7 +156,7 @@ def wait_for_checkpoint(process, workdir, step):
 
 
 def test_killed_in_each_phase_and_resumed_equals_uninterrupted(photos, tmp_path, finished):
-    """SIGKILL inside each phase and SIGTERM inside the last, each after some steps of it; then to the end."""
+    """SIGKILL in each phase and SIGTERM in the last, each after a few of its steps; then it runs to the end."""
     resumed_at = []
     for step, number in (
         (5, signal.SIGKILL),

@@ -105,7 +105,7 @@ def test_completion_loss_without_hole_or_without_known_pixels_is_finite():
 
 
 def test_known_weight_may_be_a_tensor():
-    """As it is in training, where it changes from step to step."""
+    """In training the weight is a tensor, as it changes from step to step."""
     completed, images, mask = images_and_mask()
     given = losses.completion_loss(completed, images, mask, tf.constant(0.25))[0]
     np.testing.assert_array_equal(given, losses.completion_loss(completed, images, mask, 0.25)[0])

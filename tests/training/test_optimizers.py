@@ -16,7 +16,7 @@ def variable(value=START):
 
 
 def gradients(steps):
-    """Some like those of a network: small, large, of changing sign, and one that is always 0."""
+    """Gradients like those of a network: small, large, changing sign, and one that is always 0."""
     rng = np.random.default_rng(0)
     result = rng.normal(size=[steps, 3]) * [1e-4, 10.0, 0.0]
     return result.astype(np.float32)
@@ -135,7 +135,7 @@ def clipped(gradients, norm):
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_gradients_longer_than_the_norm_are_scaled_down_to_it(policy, jit_compile):
-    """Over all variables together, and with the loss scale taken out; shorter ones stay as they are."""
+    """The norm is over all variables together, without the loss scale; shorter gradients stay as they are."""
     pair = [variable(START[:2]), variable(START[2:])]
     optimizer = optimizers.make_optimizer(OptimizerSpec(), policy, pair)
 
@@ -158,7 +158,7 @@ def test_gradients_longer_than_the_norm_are_scaled_down_to_it(policy, jit_compil
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_overflow_skips_the_step_and_lowers_the_scale(bad, clip_norm):
-    """In one of two variables: neither it nor the other, nor any slot, changes; also where gradients are clipped."""
+    """If one of two variables overflows, neither they nor any slot change, even if gradients are clipped."""
     pair = [variable(), variable([3.0])]
     optimizer = optimizers.make_optimizer(OptimizerSpec(), "mixed_float16", pair)
     optimizers.apply_gradients(optimizer, [tf.ones(3), tf.ones(1)], pair, clip_norm)

@@ -84,7 +84,7 @@ def test_celeba_has_the_published_sizes():
 def test_facade_starts_from_the_shipped_weights():
     config = importlib.import_module("glcic_tf.configs.facade").get_config()
     assert config.init_from == PACKAGE
-    assert config.width == compact.get_config().width  # that the weights were trained with
+    assert config.width == compact.get_config().width  # the width that the weights were trained with
     stages = resolve(config)
     assert {(s.image_size, s.patch_size, s.hole.min_px, s.hole.max_px) for s in stages} == {(256, 128, 96, 128)}
     # C's averages are kept from stage to stage; the discriminator phase leaves them alone.
@@ -111,7 +111,7 @@ def test_stages_inherit_what_they_leave_alone():
     )
     assert (small.hole.min_px, small.hole.max_px, small.hole.count_max, small.hole.kind) == (4, 6, 3, "rectangle")
     assert (full.hole.min_px, full.hole.max_px, full.hole.count_max) == (96, 128, 3)
-    assert (small.known_weight, full.known_weight) == (0.0, 0.5)  # a stage's own 0 is a value, too
+    assert (small.known_weight, full.known_weight) == (0.0, 0.5)  # a stage's own 0 is a value as well
     assert (small.short_edge_min_px, full.short_edge_min_px) == (300, 300)
     assert (small.optimizer.name, small.optimizer.rho) == ("adadelta", 0.9)
     assert (full.optimizer.name, full.optimizer.learning_rate, full.optimizer.warmup_steps) == ("adam", 1e-3, 2)

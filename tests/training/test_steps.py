@@ -86,7 +86,7 @@ def test_joint_step_changes_both(stages):
 
 @pytest.mark.parametrize("form", ["minimax", "non_saturating"])
 def test_adversarial_gradient_reaches_c_and_asks_for_images_that_look_real(stages, form):
-    """A small step along the adversarial gradient alone makes D take the completions for more real than before."""
+    """A small step along the adversarial gradient alone makes the completions look more real to D."""
     from dataclasses import replace
 
     batch = make_batch()
@@ -286,7 +286,7 @@ def accumulated_by_hand(state, stage, batch, count, known_weight):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_accumulated_step_is_one_update_from_the_gradients_of_all_parts(stages, phase):
-    """Also the statistics: batch normalisation sees a part at a time, and C's moving ones move once for each.
+    """The statistics too: batch normalisation sees one part at a time, and each part moves C's moving statistics once.
 
     With feature matching, and with gradients that are clipped once all parts are summed.
     """
