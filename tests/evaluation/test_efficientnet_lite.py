@@ -74,10 +74,10 @@ def test_without_the_package_one_line_names_it(monkeypatch):
 def test_other_weights_are_refused(monkeypatch, tmp_path):
     path = tmp_path / "lite.pth"
     monkeypatch.setattr(efficientnet_lite, "find_weights", lambda: path)
-    with pytest.raises(UserError, match=r"lite\.pth: expected the weights of .*, found no such file; install"):
+    with pytest.raises(UserError, match=r"lite\.pth: expected the weights of .*, found no such file; reinstall"):
         efficientnet_lite.load()
     path.write_bytes(b"other")
-    with pytest.raises(UserError, match=r"lite\.pth: expected the weights of .*, found d9298a10d1b0; install"):
+    with pytest.raises(UserError, match=r"lite\.pth: expected the weights of .*, found d9298a10d1b0; reinstall"):
         efficientnet_lite.load()
 
 

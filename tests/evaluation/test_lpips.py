@@ -66,10 +66,12 @@ def test_files_are_found_and_read(network, tmp_path, monkeypatch):
 
 def test_missing_files_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"vgg16-397923af\.pth: --lpips needs .* found no such file; download") as error:
+    with pytest.raises(
+        UserError, match=r"vgg16-397923af\.pth: there is no such file, but --lpips needs .*; download"
+    ) as error:
         lpips.find_vgg()
     assert str(error.value).startswith(str(tmp_path)) and "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"^--vgg_weights=none\.pth: --lpips needs"):
+    with pytest.raises(UserError, match=r"^--vgg_weights=none\.pth: there is no such file, but --lpips needs"):
         lpips.find_vgg("none.pth")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
