@@ -32,8 +32,8 @@ def choose(policy, strategy, cluster):
         _logger.info("precision: %s (%s)", policy, whose if here == everywhere else "some workers have no bfloat16")
     elif not here:
         _logger.warning(
-            "config.precision=mixed_bfloat16: the %s has no bfloat16 and emulates it, several times as slow as float32: "
-            "set --config.precision=float32, or auto",
+            "config.precision=mixed_bfloat16: the %s has no bfloat16 and emulates it, several times as slow as "
+            "float32: set --config.precision=float32, or auto",
             device,
         )
     return policy
