@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
+BENCHMARK_TOOLS := $(VENV)/.benchmark-tools
 BROWSER_TOOLS := $(VENV)/.browser-tools
 CONSTRAINTS :=  # a file of them, for test-oldest
 # A worker begins with half of the tests and takes over what the other does not get to: what the tests of a file share is
@@ -17,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app test test-fast test-oldest test-browser api docs-check fuzz lint format clean
+.PHONY: help demo app test test-fast test-oldest test-browser api docs-check benchmarks fuzz lint format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -48,6 +49,10 @@ docs-check: $(TEST_TOOLS) ## run the code blocks of README.md, docs/ and the oth
 
 api: $(TEST_TOOLS) ## write docs/api.md from the docstrings
 	@$(BIN)/python tests/docs_api.py
+
+BENCHMARKS :=  # flags of benchmarks/everything.py: --small, --only=startup,input
+benchmarks: $(BENCHMARK_TOOLS) ## measure every ratio of README.md against PyTorch, and remake the plots of how cost grows (hours)
+	@$(BIN)/python -m benchmarks.everything $(BENCHMARKS)
 
 N := 1000
 fuzz: $(TEST_TOOLS) ## spoilt files, hostile requests and killed commands, N of each (make fuzz N=1000); counts at the end
@@ -85,6 +90,11 @@ $(INSTALLED): requirements.txt pyproject.toml $(CONSTRAINTS) $(CREATED)
 $(TEST_TOOLS): $(INSTALLED)
 	@echo "Installing what the tests need into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(BENCHMARK_TOOLS): benchmarks/requirements.txt $(INSTALLED)
+	@echo "Installing benchmarks/requirements.txt into $(VENV)"
+	@$(PIP_INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
 $(BROWSER_TOOLS): tests/browser/requirements.txt $(TEST_TOOLS)

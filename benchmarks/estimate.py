@@ -93,6 +93,7 @@ def main():
     from glcic_tf.training.stages import resolve
 
     config = _CONFIG.value
+    config.precision = "float32"  # what is counted is the same in each
     stages = resolve(config)
     if any(stage.r1_gamma for stage in stages):
         raise UserError("--config: has r1_gamma, whose sums over the replicas are not counted here.")

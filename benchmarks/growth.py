@@ -27,6 +27,7 @@ from glcic_tf.common.errors import UserError, first_line
 
 _WIDTH = flags.DEFINE_float("width", 1.0, "factor on the channels of C and D; 1 is the paper's", 0.01)
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "timed steps or passes of each", lower_bound=1)
+_POINTS = flags.DEFINE_integer("points", 0, "of each curve, from the cheapest; 0: all", lower_bound=0)
 _PLOT = flags.DEFINE_string("plot", None, "file for the plot (.png); wants matplotlib")
 _JSON = flags.DEFINE_string("json", None, "file to write all figures to")
 _CASE = flags.DEFINE_string("case", None, "used by the benchmark itself: JSON of one measurement")
@@ -146,10 +147,14 @@ def run():
     allowed, found = sorted(os.sched_getaffinity(0)), {}
     print(f"width {_WIDTH.value:g}, {len(allowed)} CPUs, median (least-most) of {_REPETITIONS.value}")
     print(f"{'':<26}{'x':>6}{'seconds':>22}{'MB':>8}")
-    progress = tqdm(total=sum(len(values) for _, _, values, _ in CURVES.values()), disable=None, leave=False)
+    progress = tqdm(
+        total=sum(len(values[: _POINTS.value or None]) for _, _, values, _ in CURVES.values()),
+        disable=None,
+        leave=False,
+    )
     for name, (_, setting, values, case) in CURVES.items():
         found[name] = []
-        for x in values:
+        for x in values[: _POINTS.value or None]:
             found[name].append({"x": x, **measure(case | {setting: x}, allowed)})
             point = found[name][-1]
             print(f"{name:<26}{x:>6}{workers.show(point['seconds']):>22}{point['mb']:>8.0f}", flush=True)

@@ -26,6 +26,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.imaging import images
 
 _MODEL = flags.DEFINE_string("model", None, "model file; by default the one of the package")
+_SMALL = flags.DEFINE_bool("small", False, "two small photos and holes of two sizes, to see that it works")
 _PLOT = flags.DEFINE_string("plot", None, "file for the plot (.png); wants matplotlib")
 _CASE = flags.DEFINE_string("case", None, "used by the benchmark itself: JSON of one measurement")
 
@@ -99,6 +100,10 @@ def measure_here(case):
 
 
 def run():
+    global PHOTO, PHOTOS, HOLES_PX
+    if _SMALL.value:
+        PHOTOS, HOLES_PX = [(450, 600), (600, 800)], [25, 50]
+        PHOTO = PHOTOS[-1]
     rows = []
 
     def row(shape, side, way, count=1):

@@ -19,7 +19,7 @@ from glcic_tf.configs import default
 
 def get_config():
     config = default.get_config()
-    config.precision = "mixed_bfloat16"
+    config.precision = "auto"
     config.width = config.discriminator.width = 0.5
     config.data.enlarge = False
     config.data.mirror = True

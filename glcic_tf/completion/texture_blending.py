@@ -69,9 +69,13 @@ def _2d(index):
 
 
 def _conjugate_gradients(matrix, wanted, x, diagonal, iterations):
-    """Solve matrix @ x = wanted, [count, 3], beginning with x; preconditioned with the diagonal."""
+    """Solve matrix @ x = wanted, [count, 3], beginning with x, which is changed; preconditioned with the diagonal.
+
+    In place as far as can be: new arrays of this size would take most of the time.
+    """
     residual = wanted - matrix @ x
-    direction = scaled = residual / diagonal
+    scaled = residual / diagonal
+    direction = scaled.copy()
     energy = _dot(residual, scaled)
     enough = _TOLERANCE**2 * _dot(wanted, wanted / diagonal)
     for _ in range(iterations):
@@ -79,11 +83,12 @@ def _conjugate_gradients(matrix, wanted, x, diagonal, iterations):
             break
         moved = matrix @ direction
         step = energy / np.maximum(_dot(direction, moved), _TINY)
-        x = x + step * direction
-        residual = residual - step * moved
-        scaled = residual / diagonal
+        x += np.multiply(step, direction, out=scaled)
+        residual -= np.multiply(step, moved, out=moved)
+        np.divide(residual, diagonal, out=scaled)
         before, energy = energy, _dot(residual, scaled)
-        direction = scaled + energy / np.maximum(before, _TINY) * direction
+        direction *= energy / np.maximum(before, _TINY)
+        direction += scaled
     return x
 
 

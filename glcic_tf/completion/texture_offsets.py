@@ -5,6 +5,7 @@ import numpy as np
 
 _RADIUS_PX = 3
 _REPEATED = 6  # so many of the most frequent offsets are candidates with their multiples
+_AT_ONCE = 2**22  # pairs of patches that are compared, 16 MB
 _NEARNESS = 1e-3  # of two patches that are as similar, the nearer one counts
 
 
@@ -33,18 +34,10 @@ def by_statistics(photo, known, box, count, rng, queries=1000):
     features = _project(features, 16, rng)
     pick = np.sort(rng.choice(len(ys), min(len(ys), queries), replace=False))
     least = max(height, width) / 15
-    ys, xs = ys.astype(np.int16), xs.astype(np.int16)
-    found = np.empty((len(pick), 2), int)
     squares = (features * features).sum(1) / 2
     farther = _NEARNESS * squares.mean() / least
-    for first in range(0, len(pick), 512):
-        part = pick[first : first + 512]
-        like = features[part] @ features.T - squares
-        dy, dx = ys[None] - ys[part][:, None], xs[None] - xs[part][:, None]
-        like -= farther * (np.abs(dy) + np.abs(dx))
-        like[(np.abs(dy) < least) & (np.abs(dx) < least)] = -np.inf
-        best = like.argmax(1)
-        found[first : first + 512] = np.stack([ys[best] - ys[part], xs[best] - xs[part]], 1)
+    best = _most_similar(features, squares, ys, xs, pick, farther, least)
+    found = np.stack([ys[best] - ys[pick], xs[best] - xs[pick]], 1)
     votes = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
     np.add.at(votes, (found[:, 0] + height, found[:, 1] + width), 1)
     votes = cv2.GaussianBlur(votes, (0, 0), 1.4)
@@ -56,6 +49,36 @@ def by_statistics(photo, known, box, count, rng, queries=1000):
     reach = np.array([box[2] - box[0], box[3] - box[1]])
     times = [range(2, 1 + int((reach / np.maximum(np.abs(offset), 1)).min()) + 1) for offset in found[:_REPEATED]]
     return np.array([*found, *(n * offset for offset, ns in zip(found, times, strict=False) for n in ns)])
+
+
+def _most_similar(features, squares, ys, xs, pick, farther, least):
+    """Find for some of the pixels (ys, xs) which other, not nearer than `least`, is most like it: positions, [picked].
+
+    All that the distance to a pixel decides stands in one table, of which each picked pixel sees another part: so the
+    pixels lie in a grid here, in which those that do not count are infinitely unlike.
+    """
+    top, left = ys.min(), xs.min()
+    height, width = ys.max() + 1 - top, xs.max() + 1 - left
+    at = (ys - top) * width + xs - left
+    position = np.zeros(height * width, int)
+    position[at] = np.arange(len(at))
+    unlike = np.full((height, width), np.float32(np.inf))
+    unlike.flat[at] = squares
+    grid = np.zeros((features.shape[1], height * width), np.float32)
+    grid[:, at] = features.T
+    away = [np.abs(np.arange(1 - side, side)) for side in (height, width)]
+    farness = farther * np.add.outer(*away).astype(np.float32)
+    farness[np.ix_(*(distance < least for distance in away))] = np.inf
+    best = np.empty(len(pick), int)
+    count = max(1, _AT_ONCE // grid.shape[1])
+    for first in range(0, len(pick), count):
+        part = pick[first : first + count]
+        for i, like in enumerate((features[part] @ grid).reshape(-1, height, width), first):
+            y, x = ys[pick[i]] - top, xs[pick[i]] - left
+            like -= unlike
+            like -= farness[height - 1 - y : 2 * height - 1 - y, width - 1 - x : 2 * width - 1 - x]
+            best[i] = position[like.argmax()]
+    return best
 
 
 def by_completion(blurred, usable, hole, count, rng, radius=6, step=2):

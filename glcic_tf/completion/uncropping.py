@@ -2,8 +2,6 @@
 
 import typing
 
-import numpy as np
-
 
 class Margins(typing.NamedTuple):
     """How many px to add on each side of a photo."""
@@ -19,7 +17,7 @@ class Margins(typing.NamedTuple):
 
     def box(self, shape):
         """Slice of the extended photo that is the photo of `shape`, (height, width, ...)."""
-        return np.s_[self.top : self.top + shape[0], self.left : self.left + shape[1]]
+        return slice(self.top, self.top + shape[0]), slice(self.left, self.left + shape[1])
 
 
 def margins(values):
@@ -43,10 +41,14 @@ def margins(values):
 
 def extend(pixels, added):
     """Add margins to pixels, [height, width] or [height, width, channels]: a new array, its border repeated in them."""
+    import numpy as np  # here: flags are checked without it
+
     sides = [(added.top, added.bottom), (added.left, added.right)]
     return np.pad(pixels, sides + [(0, 0)] * (pixels.ndim - 2), mode="edge")
 
 
 def extend_hole(hole, added):
     """Add margins to a hole, bool [height, width]; all of them is hole."""
+    import numpy as np
+
     return np.pad(hole, [(added.top, added.bottom), (added.left, added.right)], constant_values=True)

@@ -13,7 +13,7 @@ from glcic_tf.common import signals, storage
 from glcic_tf.common.errors import UsageError, UserError, first_line
 from glcic_tf.data import sources
 from glcic_tf.data.dataset import batches
-from glcic_tf.training import devices, optimizers, run_checks, stats, steps
+from glcic_tf.training import devices, optimizers, precision, run_checks, stats, steps
 from glcic_tf.training.monitor import Monitor, SilentMonitor, Validation
 from glcic_tf.training.run import Run
 from glcic_tf.training.stages import check_replicas, resolve
@@ -66,9 +66,11 @@ def train(config, data_dir, workdir, phase="all", strategy="auto", val_dir=None,
 
 def _train(run, data_dir, phase, val_dir):
     run_checks.agree(run, phase)
-    config, todo = run.config, run.stages_to_do(phase)
+    todo = run.stages_to_do(phase)
     if not todo:
         return True
+    config = run.config = run.config.copy_and_resolve_references()
+    config.precision = precision.choose(config.precision, run.strategy, run.cluster)
     if config.deterministic:
         global _deterministic
         _deterministic = True

@@ -5,7 +5,8 @@ import dataclasses
 NETWORKS = ("glcic", "context_encoder")
 OPTIMIZERS = ("adadelta", "adam")
 SCHEDULES = ("constant", "cosine")
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+AUTO_POLICY = "auto"  # see `precision.choose`
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", AUTO_POLICY)
 ADVERSARIAL_FORMS = ("minimax", "non_saturating")
 LOSS_MEANS = ("hole", "image")  # what the squared error is a mean over
 BEST_FIGURES = {"val_l1": -1, "val_psnr_hole": 1}  # figures that a best checkpoint can have; -1: lower is better

@@ -197,7 +197,7 @@ def test_sizes_keep_the_papers_proportions():
         ),
         (
             dict(precision="float16"),
-            "config.precision is 'float16'; expected one of float32, mixed_bfloat16, mixed_float16",
+            "config.precision is 'float16'; expected one of float32, mixed_bfloat16, mixed_float16, auto",
         ),
         (dict(seed=-1), "config.seed is -1; expected 0 to 2147483647"),
         (dict(seed=2**31), "config.seed is 2147483648; expected 0 to 2147483647"),

@@ -15,6 +15,7 @@ from glcic_tf.data import sources
 from glcic_tf.training import checkpoints, steps, train_state
 from glcic_tf.training.optimizers import inner
 from glcic_tf.training.run import Run
+from glcic_tf.training.settings import AUTO_POLICY
 from glcic_tf.training.stages import resolve
 
 _logger = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ def export(
     if config.network != "glcic":
         raise UserError(f"config.network={config.network}: works with `glcic train` only; a bundle holds glcic.")
     stages = resolve(config)
+    if config.precision == AUTO_POLICY:  # not what suits this machine, where it is not trained
+        config = config.copy_and_resolve_references()
+        config.precision = "mixed_bfloat16"
     run = Run(config, stages, tf.distribute.get_strategy(), workdir)
     todo = run.stages_to_do(phase)
     if not todo:
