@@ -46,9 +46,9 @@ def _photos(folder):
     (folder / "photos").mkdir(parents=True)
     for i in range(4):
         small = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
-        small.resize((640, 480), Image.Resampling.BICUBIC).save(folder / "photos" / f"{i}.png")
-    mask = np.zeros((480, 640), np.uint8)
-    mask[200:230, 300:330] = 255
+        small.resize((320, 240), Image.Resampling.BICUBIC).save(folder / "photos" / f"{i}.png")
+    mask = np.zeros((240, 320), np.uint8)
+    mask[100:116, 150:166] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     (_, content), *_ = TARGETS["models"].make(folder / "made")
     (folder / "model.keras").write_bytes(content)
@@ -65,7 +65,12 @@ COMMANDS = {
     "complete": Killed(
         lambda photos, output: [
             *("complete", f"--image={photos}", f"--mask={photos.with_name('mask.png')}"),
-            *(f"--output={output}", f"--model={photos.with_name('model.keras')}", "--postprocess=none"),
+            *(
+                f"--output={output}",
+                f"--model={photos.with_name('model.keras')}",
+                "--postprocess=none",
+                "--skip_existing",
+            ),
         ],
         0.35,
         "*.png",
@@ -157,7 +162,7 @@ def _kill(name, count, seed):
             output = folder / "killed"
             output.mkdir()
             at_part = name in ("complete", "prepare") and number % 2 == 0
-            moment = None if at_part else rng.uniform(0.3, 1.0) * seconds
+            moment = None if at_part else rng.uniform(0.2, 0.9) * seconds
             code, *_ = _run(killed.command(photos, output), errors, moment, output if at_part else None)
             parts = any(_parts(output))
             whole = _contents(folder / "whole", killed.whole)
