@@ -37,6 +37,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _COLOUR, _LAB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16", "multiband"), ("lab", "labs", "labq")
 _MM_PER_INCH = 25.4
 _STRIP_ROWS = 64
+_AVIF_SEQUENCE = b"ftypavis"
 
 
 class BrokenImageError(Exception):
@@ -88,6 +89,9 @@ def decode(data, max_pixels, expendable=False):
     """
     if data[:2] == b"BM":
         return Decoded(_decode_bmp(data, max_pixels), image_formats.BMP, {})
+    frames = _avif_frames(data)
+    if frames:  # libvips does not know this name, but libheif reads the still picture that goes before the frames
+        data = b"%bavif%b" % (data[:8], data[12:])
     operation, found = _loader(data)
     header = _open(operation, data, max_pixels)
     fields = set(header.get_fields())
@@ -106,6 +110,7 @@ def decode(data, max_pixels, expendable=False):
     pictures = header.get("n-pages") if "n-pages" in fields else 1
     if found is image_formats.JPEG:
         pictures = jpeg_files.pictures(data)
+    pictures = max(pictures, frames)
     return Decoded(pixels, found, carried, found in (image_formats.AVIF, image_formats.HEIC), pictures)
 
 
@@ -133,8 +138,18 @@ def format_of(data):
         return image_formats.BMP
     if data[:4] in _TIFF_STARTS:  # libvips looks farther into these
         return image_formats.TIFF
+    if data[4:12] == _AVIF_SEQUENCE:
+        return image_formats.AVIF
     found = _loader(data)[1]
     return image_formats.HEIC if found is image_formats.AVIF and b"avi" not in data[8:64] else found
+
+
+def _avif_frames(data):
+    """Return how many frames a moving AVIF says that it has, at least 2; 0 for all other files."""
+    if data[4:12] != _AVIF_SEQUENCE:
+        return 0
+    counted = data.find(b"stsz") + 12  # behind its version and the size that all frames have
+    return max(2, int.from_bytes(data[counted : counted + 4], "big")) if counted >= 12 else 2
 
 
 def _loader(data):

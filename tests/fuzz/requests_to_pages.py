@@ -1,6 +1,7 @@
-"""Hostile requests to the two pages, which run as they do for visitors: whole requests, spoilt ones, and garbage."""
+"""Hostile requests to the two pages and the API, which run as they do for visitors: whole, spoilt ones, and garbage."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -35,6 +36,19 @@ _PATHS += (
     "/assets/x",
     "/static/../../etc/passwd",
 )
+_API_PATHS = ("/api/v1/complete",) * 6 + ("/api/v1/models", "/api/v1/none", "/health", "/docs", "/openapi.json")
+_FIELDS = {
+    "scale": ("auto", "0.5", "nan", "1e999", "-1"),
+    "postprocess": ("none", "telea", "?"),
+    "invert_mask": ("true", "7"),
+    "resize_mask": ("true", "\x00"),
+    "mask_dilate": ("3", "1024", "-1", "9" * 5000),
+    "uncrop": ("1,2,3,4", "1,2", "nan,0,0,0", "1000000000,0,0,0"),
+    "format": ("png", "jpg", "avif", "exe"),
+    "jpeg_quality": ("90", "0", "1e3"),
+    "model": ("scenes", "../../etc/passwd", "x" * 500),
+    "unknown": ("1",),
+}
 _METHODS = ("GET", "POST", "POST", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")
 _FILE = {"path": "/tmp/x", "meta": {"_type": "gradio.FileData"}}
 _BODIES = (
@@ -47,13 +61,14 @@ _BODIES = (
 
 
 class Servers:
-    """`glcic app` and `glcic study serve` in processes of their own; their logs are in files in `folder`."""
+    """`glcic app`, `study serve` and `serve` in processes of their own; their logs are in files in `folder`."""
 
     def __init__(self, folder, study):
         self.processes, self.ports, self.logs = [], [], []
         for name, command in (
             ("app", ["app", "--port=0"]),
             ("study", ["study", "serve", f"--study={study}", "--port=0"]),
+            ("serve", ["serve", "--port=0", "--max_megapixels=0.1"]),
         ):
             self.logs.append(folder / f"{name}.log")
             with self.logs[-1].open("a") as log:
@@ -69,16 +84,33 @@ class Servers:
             self.ports.append(int(re.search(r":(\d+)/", process.stdout.readline())[1]))
 
     def close(self):
-        """End both; they must do so in good order."""
+        """End them; they must do so in good order."""
         for process in self.processes:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
             assert process.returncode == 0
 
 
+def _form(rng):
+    """A form for the API as bytes: a photo and a mask, a few fields, and any of it may be wrong."""
+    from PIL import Image
+
+    parts = []
+    for name in rng.choice((("image", "mask"),) * 4 + (("image",), ("mask",), ("image", "image", "mask"), ())):
+        file = io.BytesIO()
+        picture = Image.new("RGB", rng.choice(((40, 32),) * 8 + ((1, 1), (1000, 900))), "white")
+        picture.paste("black", (0, 0, 30, 24))
+        picture.save(file, rng.choice(("PNG", "PNG", "JPEG", "GIF", "TIFF")))
+        data = spoil(file.getvalue(), rng) if rng.random() < 0.3 else file.getvalue()
+        parts.append(f'name="{name}"; filename="{name}.png"\r\n\r\n'.encode() + data)
+    for name in rng.sample(sorted(_FIELDS), rng.choice((0, 0, 1, 1, 2))):
+        parts.append(f'name="{name}"\r\n\r\n{rng.choice(_FIELDS[name])}'.encode())
+    return b"".join(b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--b--\r\n"
+
+
 def spoil_request(servers, folder, rng):
     """Bytes to send, and to which server."""
-    number = rng.randrange(2)
+    number = rng.randrange(3)
     port = servers.ports[number]
     body = b""
     if rng.random() < 0.7:
@@ -90,8 +122,12 @@ def spoil_request(servers, folder, rng):
             b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + body + b"\r\n--b--\r\n"
         )
         body = spoil(body, rng) if rng.random() < 0.7 else body
+    api = number == 2 or number == 0 and rng.random() < 0.2  # the page has the API beside it
+    if api and rng.random() < 0.8:
+        kind, body = "multipart/form-data; boundary=b", _form(rng)
+        body = spoil(body, rng) if rng.random() < 0.1 else body
     head = [
-        f"{rng.choice(_METHODS)} {rng.choice(_PATHS)} HTTP/1.1",
+        f"{rng.choice(_METHODS)} {rng.choice(_API_PATHS if api else _PATHS)} HTTP/1.1",
         f"Host: {rng.choice((f'127.0.0.1:{port}',) * 9 + ('evil.example',))}",
         f"Content-Type: {kind}",
         f"Content-Length: {len(body) if rng.random() < 0.95 else rng.choice((-1, 5, 10**9, 'x'))}",

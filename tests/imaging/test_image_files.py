@@ -226,3 +226,12 @@ def test_how_many_pictures_an_mpo_holds_is_told(tmp_path, count):
     assert opened.pictures == count and opened.pixels.shape == (HEIGHT, WIDTH, 3) and opened.suffix == ".jpg"
     picture.save(tmp_path / "x.jpg")
     assert images.open_image(tmp_path / "x.jpg").pictures == 1
+
+
+def test_a_moving_avif_is_its_first_frame(tmp_path):
+    first = Image.fromarray(np.full((30, 40, 3), (200, 80, 40), np.uint8))
+    others = [Image.new("RGB", (40, 30), colour) for colour in ("blue", "green")]
+    first.save(tmp_path / "in.avif", save_all=True, append_images=others, quality=100, subsampling="4:4:4")
+    opened = images.open_image(tmp_path / "in.avif")
+    assert opened.pictures == 3
+    np.testing.assert_allclose(opened.pixels, np.asarray(first), atol=2)
