@@ -107,7 +107,8 @@ class Cluster:
     def workers(self, make, arguments, jobs):
         """Let workers do jobs, each made once by `make(*arguments)`, called with one job after the other.
 
-        A job whose worker is lost goes to another one. New workers are made only where none is left: a lost node took
+        A job whose worker is lost goes to another one, which is called with `again=True`: the first may have got as far
+        as to write its output. New workers are made only where none is left: a lost node took
         its processors with it.
 
         Yields:
@@ -128,9 +129,9 @@ class Cluster:
                     return str(error)
                 return None
 
-            def do(self, job):
+            def do(self, job, again):
                 try:
-                    return self.work(job), None
+                    return self.work(job, again=again), None
                 except UserError as error:
                     return None, str(error)
 
@@ -169,7 +170,7 @@ class Cluster:
                     yield job, *result
                 if waiting:
                     number, job = waiting.popleft()
-                    busy[actor.do.remote(job)] = actor, (number, job)
+                    busy[actor.do.remote(job, lost[number] > 0)] = actor, (number, job)
                 else:
                     actors.discard(actor)
                     ray.kill(actor)

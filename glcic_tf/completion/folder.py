@@ -89,7 +89,7 @@ def infer(
         model_names.path_of(model, "--model")  # downloaded if need be
     if folder and not storage.is_remote(output):
         files.make_folder(output)  # before hours of work, not after
-    given = ((model, dtype, engine), overwrite, options)
+    given = ((model, dtype, engine), overwrite, there, options)
     if folder and cluster is not None:
         return cli.report_each(_done_by(cluster, given, jobs, report), len(jobs), skipped=skipped)
     if folder:
@@ -106,26 +106,27 @@ def infer(
 class _Completing:
     """Completes the photo of a job; made once in each process that does."""
 
-    def __init__(self, loaded, overwrite, options):
+    def __init__(self, loaded, overwrite, there, options):
         with cli.quiet_start():  # from here on it takes seconds
             from glcic_tf.completion.completer import Completer
 
             self._completer = Completer.load(*loaded)
-        self._overwrite, self._options = overwrite, options
+        self._overwrite, self._there, self._options = overwrite, there, options
 
-    def __call__(self, job):
-        """Complete a photo; return what is to be told of it, as a dict of JSON values."""
+    def __call__(self, job, again=False):
+        """Complete a photo, a second time perhaps; return what is to be told of it, as a dict of JSON values."""
         photo, mask, path = job
         if mask == UNREAD:
             raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
         start = time.perf_counter()
+        overwrite = self._overwrite or (again and path not in self._there)
         with contextlib.ExitStack() as staged:
-            here = staged.enter_context(storage.local_output(path, self._overwrite))
+            here = staged.enter_context(storage.local_output(path, overwrite))
             photo = staged.enter_context(storage.local(photo))
             mask = mask if mask == ALPHA else staged.enter_context(storage.local(mask))
-            done = self._completer.complete_file(photo, mask, here, overwrite=self._overwrite, **self._options)
+            done = self._completer.complete_file(photo, mask, here, overwrite=overwrite, **self._options)
         return done.told() | {"seconds": round(time.perf_counter() - start, 3)}
 
 

@@ -170,7 +170,7 @@ class _Measuring:
         networks = load_methods(models, postprocess, scale, _OWN_PICTURES)
         self._methods = networks | {name: baselines.METHODS[name] for name in methods}
 
-    def __call__(self, job):
+    def __call__(self, job, again=False):
         number, job, kept = job
         return measure(job, self._methods, kept)
 

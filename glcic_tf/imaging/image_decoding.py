@@ -156,7 +156,7 @@ def _loader(data):
     name = pyvips.vips_lib.vips_foreign_find_load_buffer(pyvips.ffi.from_buffer(data), len(data))
     loader = _LOADERS.get(pyvips.ffi.string(name)) if name != pyvips.ffi.NULL else None
     if loader is None:
-        raise BrokenImageError(f"is not an image that can be read ({image_formats.READ}); convert it, or leave it out.")
+        raise BrokenImageError(f"is not an image that can be read ({image_formats.READ}); convert it.")
     return loader
 
 

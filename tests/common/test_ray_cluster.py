@@ -1,5 +1,6 @@
 """Two real nodes of one processor each, of which one is lost: every result is there, and is that of one machine."""
 
+import os
 import sys
 import threading
 import time
@@ -85,7 +86,7 @@ class Doubler:
     def __init__(self, seconds):
         self.seconds = seconds
 
-    def __call__(self, number):
+    def __call__(self, number, again=False):
         time.sleep(self.seconds)
         if number == 13:
             raise UserError("13: brings bad luck.")
@@ -101,6 +102,21 @@ def test_a_job_whose_worker_is_lost_is_done_by_another(nodes, cluster):
     assert results.pop(13) == "13: brings bad luck."
     assert {number: double for number, (double, _) in results.items()} == {n: 2 * n for n in range(20) if n != 13}
     assert len({node for _, node in results.values()}) == 2
+
+
+class Dying:
+    """Dies with its second job, as if the system had killed it."""
+
+    def __call__(self, number, again=False):
+        if number == 1 and not again:
+            os._exit(1)
+        return again
+
+
+def test_a_job_is_told_that_another_worker_had_it(cluster):
+    assert {job: (again, error) for job, again, error in cluster.workers(Dying, (), range(4))} == {
+        number: (number == 1, None) for number in range(4)
+    }
 
 
 def test_a_folder_is_completed_and_measured_as_on_one_machine(cluster, photos, tmp_path):

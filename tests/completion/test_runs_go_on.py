@@ -147,3 +147,29 @@ def test_devices_that_cannot_be(monkeypatch):
             device_choice.choose("gpu", None, engine)
     for wrong in ("tpu", "gpu:-1", "gpu:x", "cpu:1", ""):
         assert device_choice._parsed(wrong) is None
+
+
+class WorkersThatAreLost:
+    """A cluster whose workers write the output of each job, and are lost before they tell."""
+
+    def workers(self, make, arguments, jobs):
+        work = make(*arguments)
+        for job in jobs:
+            try:
+                work(job)
+                yield job, work(job, again=True), None
+            except UserError as error:
+                yield job, None, str(error)
+
+
+def test_a_job_done_again_replaces_its_own_output_and_no_other(photos, model, tmp_path):
+    output = tmp_path / "done"
+    (output / "sub").mkdir(parents=True)
+    (output / "sub" / "c.png").write_bytes(b"mine")
+    report = tmp_path / "report.jsonl"
+    assert infer(photos, tmp_path / "mask.png", output, model, report=report, cluster=WorkersThatAreLost()) == 2
+    assert {line["output"].rpartition("/")[2] for line in lines(report) if line["status"] == "done"} == {
+        "a.png",
+        "b.png",
+    }
+    assert (output / "sub" / "c.png").read_bytes() == b"mine"
