@@ -30,11 +30,11 @@ _TILE_CELLS = 2 * _CELLS  # longer holes are filled in parts
 _LEAST_AROUND_CELLS = 48  # what is copied lies within this of the part of the hole, or within its longer side
 _MOST_PX = 2**21  # of the box around a part at the resolution where seams are moved and blended last; 300 MB
 _BLUR_CELLS = 1.0  # what is finer is not to be believed in a completion
-_GUIDE_WEIGHT, _BORDER_WEIGHT = 1.0, 4.0
+_GUIDE_WEIGHT, _BORDER_WEIGHT = 0.5, 4.0
 _FINE_GUIDE_WEIGHT = (
     0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
 )
-_BY_STATISTICS, _BY_COMPLETION = 60, 60
+_COUNTS = (60, 60, 60)  # of candidates by statistics, by completion and by synthesis
 _SWEEPS = 1  # a second one takes a third of the time, and changed no figure on 48 photos
 _NOTABLE_SHARE = 0.25  # of the hole that no copy reaches
 _SEED = 0
@@ -121,7 +121,7 @@ def _fill(result, usable, fixed, box, own, cell):
     photo = to_rgb(result[window], np.zeros_like(part))
     levels = _levels(photo, part, usable[window], fixed[window], cell)
     level = next(levels)
-    offsets = texture_offsets.candidates(level, np.random.default_rng(_SEED), _BY_STATISTICS, _BY_COMPLETION)
+    offsets = texture_offsets.candidates(level, np.random.default_rng(_SEED), _COUNTS)
     if not len(offsets):
         return False, 0
     labelling = texture_labels.label(level, offsets, _SWEEPS)

@@ -3,18 +3,24 @@
 import cv2
 import numpy as np
 
-_RADIUS_PX = 3
+_RADIUS_PX = 3  # of patches
+_STEPS = [(dy, dx) for dy in range(-_RADIUS_PX, _RADIUS_PX + 1) for dx in range(-_RADIUS_PX, _RADIUS_PX + 1)]
 _REPEATED = 6  # so many of the most frequent offsets are candidates with their multiples
 _AT_ONCE = 2**22  # pairs of patches that are compared, 16 MB
 _NEARNESS = 1e-3  # of two patches that are as similar, the nearer one counts
+_ROUNDS = 3  # one does a third of the good of three
+_PATCH_VALUES = 20  # what is left of the 3 x 7 x 7 of a patch
+_COMPLETION_WEIGHT = 2.0  # of the three values of the blurred completion beside these
+_MOST_PAIRS = 6 * 10**7  # of patches compared in a round: a tenth of a second or two
 
 
-def candidates(level, rng, by_statistics_count, by_completion_count):
+def candidates(level, rng, counts):
     """Candidates for a `texture_labels.Level`: int [count, 2], (dy, dx), all different; empty if little is known."""
     photo, blurred = (np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in (level.photo, level.blurred))
     found = [
-        by_statistics(photo, level.usable, level.box, by_statistics_count, rng),
-        by_completion(blurred, level.usable, level.hole, by_completion_count, rng),
+        by_statistics(photo, level.usable, level.box, counts[0], rng),
+        by_completion(blurred, level.usable, level.hole, counts[1], rng),
+        by_synthesis(photo, blurred, level.usable, level.hole, counts[2], rng),
     ]
     return np.unique(np.concatenate(found), axis=0)
 
@@ -30,8 +36,8 @@ def by_statistics(photo, known, box, count, rng, queries=1000):
     ys, xs = np.nonzero(whole & near)
     if len(ys) < 2:
         return np.zeros((0, 2), int)
-    features = _features(photo, r, 1)[ys, xs]
-    features = _project(features, 16, rng)
+    features = _patches(photo, ys, xs)
+    features = (features - features.mean(0)) @ _directions(features, 16, rng)
     pick = np.sort(rng.choice(len(ys), min(len(ys), queries), replace=False))
     least = max(height, width) / 15
     squares = (features * features).sum(1) / 2
@@ -95,6 +101,60 @@ def by_completion(blurred, usable, hole, count, rng, radius=6, step=2):
     return np.stack([sy[best] - ys[pick], sx[best] - xs[pick]], 1)
 
 
+def by_synthesis(photo, blurred, usable, hole, count, rng):
+    """Find the offsets that patches of the hole have most often in a synthesis that begins with the completion.
+
+    Round by round, each patch over the hole finds the known patch most like it, and each pixel becomes the mean of what
+    the patches over it found (Wexler, Shechtman and Irani, "Space-Time Completion of Video", 2007). What the patches
+    agree upon is the photo's own, where the completion alone would be matched by what is as blurred as it is.
+    """
+    kernel = np.ones((2 * _RADIUS_PX + 1,) * 2, np.uint8)
+    over = cv2.dilate(hole.astype(np.uint8), kernel) > 0
+    over[:_RADIUS_PX] = over[-_RADIUS_PX:] = over[:, :_RADIUS_PX] = over[:, -_RADIUS_PX:] = False
+    ys, xs = np.nonzero(over)
+    sy, sx = np.nonzero(cv2.erode(usable.astype(np.uint8), kernel, borderValue=0))
+    if not len(ys) or not len(sy):
+        return np.zeros((0, 2), int)
+    if len(sy) > (most := max(1, _MOST_PAIRS // len(ys))):
+        pick = np.sort(rng.choice(len(sy), most, replace=False))
+        sy, sx = sy[pick], sx[pick]
+    given = _patches(photo, sy, sx)
+    mean, directions = given.mean(0), _directions(given, _PATCH_VALUES, rng)
+    given = np.hstack([(given - mean) @ directions, _COMPLETION_WEIGHT * blurred[sy, sx]])
+    guide = _COMPLETION_WEIGHT * blurred[ys, xs]
+    filled, inside = photo.copy(), hole[..., None]
+    for _ in range(_ROUNDS):
+        query = np.hstack([(_patches(filled, ys, xs) - mean) @ directions, guide])
+        best, unlike = _nearest(query, given)
+        weight = np.exp(-unlike / (2 * np.percentile(unlike, 75) + 1e-6))[:, None]
+        total, weights = np.zeros_like(photo), np.full((*hole.shape, 1), np.float32(1e-9))
+        for dy, dx in _STEPS:
+            total[ys + dy, xs + dx] += weight * photo[sy[best] + dy, sx[best] + dx]
+            weights[ys + dy, xs + dx] += weight
+        filled = np.where(inside & (weights > 1e-8), total / weights, filled)
+    own = hole[ys, xs]
+    found, times = np.unique(np.stack([sy[best] - ys, sx[best] - xs], 1)[own], axis=0, return_counts=True)
+    return found[np.argsort(-times, kind="stable")[:count]]
+
+
+def _nearest(query, given):
+    """Find for rows of one matrix the nearest rows of another: positions, and squared distances."""
+    squares = (given * given).sum(1) / 2
+    best, like = np.empty(len(query), int), np.empty(len(query), np.float32)
+    count = max(1, _AT_ONCE // len(given))
+    for first in range(0, len(query), count):
+        part = np.s_[first : first + count]
+        score = query[part] @ given.T - squares
+        best[part] = score.argmax(1)
+        like[part] = score.max(1)
+    return best, np.maximum((query * query).sum(1) - 2 * like, 0)
+
+
+def _patches(image, ys, xs):
+    """Patches around pixels that are not at the border: float32 [count, values]."""
+    return np.concatenate([image[ys + dy, xs + dx] for dy, dx in _STEPS], axis=-1)
+
+
 def _features(image, radius, step):
     """Patches around all pixels: float32 [height, width, values]."""
     padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
@@ -103,8 +163,8 @@ def _features(image, radius, step):
     return np.concatenate([padded[dy : dy + height, dx : dx + width] for dy in span for dx in span], axis=-1)
 
 
-def _project(features, count, rng):
+def _directions(features, count, rng):
+    """Find the principal directions of rows: float32 [values, count]."""
     sample = features[rng.choice(len(features), min(len(features), 4000), replace=False)]
-    mean = sample.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
-    return (features - mean) @ vectors[:, -count:].astype(np.float32)
+    _, vectors = np.linalg.eigh(np.cov(sample - sample.mean(0), rowvar=False))
+    return vectors[:, -count:].astype(np.float32)
