@@ -31,9 +31,8 @@ _LEAST_AROUND_CELLS = 48  # what is copied lies within this of the part of the h
 _MOST_PX = 2**21  # of the box around a part at the resolution where seams are moved and blended last; 300 MB
 _BLUR_CELLS = 1.0  # what is finer is not to be believed in a completion
 _GUIDE_WEIGHT, _BORDER_WEIGHT = 0.5, 4.0
-_FINE_GUIDE_WEIGHT = (
-    0.5  # at each doubling of the resolution, whose cells are a quarter as large and seams twice as long
-)
+# At each doubling of the resolution, whose cells are a quarter as large and seams twice as long.
+_FINE_GUIDE_WEIGHT = 0.5
 _COUNTS = (60, 60, 60)  # of candidates by statistics, by completion and by synthesis
 _SWEEPS = 1  # a second one takes a third of the time, and changed no figure on 48 photos
 _NOTABLE_SHARE = 0.25  # of the hole that no copy reaches

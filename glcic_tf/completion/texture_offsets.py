@@ -15,7 +15,10 @@ _MOST_PAIRS = 6 * 10**7  # of patches compared in a round: a tenth of a second o
 
 
 def candidates(level, rng, counts):
-    """Candidates for a `texture_labels.Level`: int [count, 2], (dy, dx), all different; empty if little is known."""
+    """Find candidates for a `texture_labels.Level`: int [count, 2], (dy, dx), all different; empty if little is known.
+
+    `counts` limits each of the three kinds: by statistics, by completion and by synthesis.
+    """
     photo, blurred = (np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in (level.photo, level.blurred))
     found = [
         by_statistics(photo, level.usable, level.box, counts[0], rng),
