@@ -1,5 +1,6 @@
 """The HTTP server below the pages: uvicorn, with clients that are slow or many cut off."""
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -60,6 +61,12 @@ class _Protocol(H11Protocol):
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = self.loop.time()
+
+    def send_400_response(self, msg):
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # the answer has begun, or it may not say anything: that to HEAD
+            self.transport.close()
 
     def cut(self):
         """End the connection, whatever is under way."""

@@ -228,6 +228,17 @@ def test_requests_that_never_end_are_cut(impatient, sent):
         assert is_cut(connection)
 
 
+def test_a_body_that_is_no_body_is_cut_where_no_answer_may_say_so(caplog):
+    request = b"HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n--b\r\n"
+    with serving() as port, socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(2**16):
+                pass
+        assert ask(port)[0] == 200
+    assert "Traceback" not in caplog.text and not [record for record in caplog.records if record.exc_info]
+
+
 def test_who_does_not_read_is_cut(impatient):
     with serving() as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")

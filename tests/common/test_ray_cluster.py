@@ -81,21 +81,26 @@ def lose_once_a_part_is_done(nodes, output):
 
 
 class Doubler:
-    """Counts what it has done in a file; fails at 13."""
+    """Begins when both nodes have a worker, however long one takes to start; fails at 13."""
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, seconds, folder):
+        self.seconds, self.folder = seconds, folder
 
     def __call__(self, number, again=False):
+        (self.folder / ray.get_runtime_context().get_node_id()).touch()
+        for _ in range(1200):
+            if len(list(self.folder.iterdir())) == 2:
+                break
+            time.sleep(0.1)
         time.sleep(self.seconds)
         if number == 13:
             raise UserError("13: brings bad luck.")
         return 2 * number, ray.get_runtime_context().get_node_id()
 
 
-def test_a_job_whose_worker_is_lost_is_done_by_another(nodes, cluster):
+def test_a_job_whose_worker_is_lost_is_done_by_another(nodes, cluster, tmp_path):
     results = {}
-    for number, result, error in cluster.workers(Doubler, (0.1,), range(20)):
+    for number, result, error in cluster.workers(Doubler, (0.1, tmp_path), range(20)):
         results[number] = result or error
         if len(results) == 6:
             nodes.remove_node(nodes.second, allow_graceful=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_completer import network, photo, rectangles  # noqa: F401, a fixture among them
+from completer_helpers import photo, rectangles
 
 from glcic_tf.common.errors import UsageError, UserError
 from glcic_tf.completion import engines, onnxruntime_engine
@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def file(network, tmp_path_factory):  # noqa: F811
+def file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("engines") / "narrow.keras"
     model_file.save(network, path, {"hole_min_px": 10, "hole_max_px": 400})
     return path

@@ -66,7 +66,7 @@ def attempt(target, made, number, seed, folder):
             if ours
             else ""
         )
-        return Outcome("failed", f"traceback: {type(error).__name__}: {str(error)[:150]} ({where})")
+        return Outcome("failed", f"traceback: {type(error).__name__}: {str(error)[:500]} ({where})")
     # Of the processor, since others may use it too; of the clock, since several threads may work.
     seconds, more = min(time.perf_counter() - start, time.process_time() - cpu), _memory("VmHWM") - base
     if seconds > MAX_S:

@@ -169,4 +169,4 @@ def send_request(given):
     assert servers.processes[number].poll() is None, "the server has ended"
     log = servers.logs[number].read_text(errors="replace")
     servers.logs[number].write_text("")
-    assert "Traceback" not in log, log[-400:]
+    assert "Traceback" not in log, log[-2000:]
