@@ -13,7 +13,7 @@ CONSTRAINTS :=  # a file of them, for test-oldest
 # A worker begins with half of the tests and takes over what the other does not get to: what the tests of a file share is
 # made by one of them, mostly.
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
-FAST_TESTS := $(addprefix tests/,common imaging data completion test_commands.py test_layers.py)
+FAST_TESTS := $(addprefix tests/,common imaging data completion test_layers.py)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
 .DEFAULT_GOAL := help
@@ -33,8 +33,8 @@ app: $(INSTALLED) ## open a page to remove things from photos, at http://127.0.0
 test: $(TEST_TOOLS) ## run all tests but those in a browser
 	@$(PYTEST)
 
-test-fast: $(TEST_TOOLS) ## run those that neither train, serve, export nor compare: pictures, files, holes, completion
-	@$(PYTEST) $(FAST_TESTS)
+test-fast: $(TEST_TOOLS) ## run those of pictures, files, holes, blending and texture that take no longer than a minute together
+	@$(PYTEST) -m "not slow" $(FAST_TESTS)
 
 test-oldest: ## run them with the oldest TensorFlow and Keras that are supported, in .venv-oldest (Python 3.11 or 3.12)
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=tests/oldest.txt

@@ -24,6 +24,7 @@ from tests.common.web_server import serving
 
 # Ray starts its processes by a fork, which JAX warns of where an earlier test has imported it.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

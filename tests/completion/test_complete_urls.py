@@ -12,6 +12,8 @@ from glcic_tf.networks import model_file
 from tests.common.web_server import serving
 from tests.small_networks import completion_network
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 31, 42
 NAMES = ("a.png", "ö #1.jpg", "sub dir/c.png")
 

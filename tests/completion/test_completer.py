@@ -15,6 +15,8 @@ from glcic_tf.convert import model_names
 from glcic_tf.imaging import images
 from glcic_tf.networks import MARGIN_PX, model_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("boxes", PLACES.values(), ids=PLACES)
 def test_hole_local_result_equals_the_whole_image_result(narrow, folded, boxes):

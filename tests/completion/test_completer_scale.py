@@ -11,6 +11,8 @@ from glcic_tf.completion import windows
 from glcic_tf.completion.completer import Completer
 from glcic_tf.completion.options import FilledHole
 
+pytestmark = pytest.mark.slow
+
 
 def smooth(height, width):
     """Photo-like float image: a few long waves in each channel."""

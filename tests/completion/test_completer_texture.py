@@ -6,6 +6,8 @@ import pytest
 from glcic_tf.completion import blending, completer, texture
 from glcic_tf.completion.completer import Completer
 
+pytestmark = pytest.mark.slow
+
 
 def _completer(postprocess="texture"):
     """Make a completer without a network, that fills holes with one grey."""

@@ -17,6 +17,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.imaging import images
 from glcic_tf.networks import folding, model_file, plain
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

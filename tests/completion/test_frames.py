@@ -9,6 +9,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.networks import frames, model_file
 from glcic_tf.networks.context_encoder import context_encoder
 
+pytestmark = pytest.mark.slow
+
 SIDE = 128
 
 

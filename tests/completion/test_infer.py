@@ -19,7 +19,7 @@ from glcic_tf.imaging import images
 SCRIPT = Path(__file__).parents[2] / "infer.py"
 
 
-pytestmark = pytest.mark.usefixtures("quick_load")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_load")]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.completion.folder import infer
 from glcic_tf.imaging import images
 
-pytestmark = pytest.mark.usefixtures("quick_load")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_load")]
 
 
 def test_large_holes_are_named_in_folders_too(model, loaded, tmp_path, capsys, monkeypatch):

@@ -11,6 +11,8 @@ from glcic_tf.completion.completer import Completer
 from glcic_tf.imaging import images
 from glcic_tf.networks.completion import completion_network
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(1, 7), (7, 1), (3, 5), (257, 255), (40, 900)]  # (height, width)
 
 

@@ -13,6 +13,8 @@ from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 31, 42
 
 

@@ -17,6 +17,8 @@ from glcic_tf.imaging import images
 from glcic_tf.networks import model_file
 from glcic_tf.networks.completion import completion_network
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SIDES = (5, 0, 9, 3)
 
