@@ -2,8 +2,11 @@
 
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
+import sys
+import threading
 
 from absl import flags
 
@@ -82,3 +85,12 @@ def serve(server, listener):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_completions():
+    """End the process, once all else is in order, if completions still run; the interpreter would wait for them."""
+    own = threading.current_thread()
+    if any(thread is not own and not thread.daemon for thread in threading.enumerate()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(0)

@@ -1,5 +1,7 @@
 """The HTTP server below the pages: uvicorn, with clients that are slow or many cut off."""
 
+import asyncio
+
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -9,6 +11,8 @@ STALL_S = 30  # a body that comes at less than MIN_BYTES in so long, or an answe
 MIN_BYTES = 2000
 MAX_CONNECTIONS = 512
 _CHECK_S = 2.5
+_GRACE_S = 1  # for requests that are under way when the server is to end
+_END_S = 0.5  # for those that were cut off then
 
 
 def server(application, lifespan="off"):
@@ -20,9 +24,8 @@ def server(application, lifespan="off"):
         ws="none",
         lifespan=lifespan,
         server_header=False,
-        timeout_graceful_shutdown=1,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def max_connections():
@@ -33,6 +36,36 @@ def max_connections():
         return MAX_CONNECTIONS
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, soft // 2))
+
+
+class _Server(uvicorn.Server):
+    """Ends without completions that still run: nothing interrupts their threads, and `asyncio.run` would wait."""
+
+    def run(self, sockets=None):
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self.serve(sockets))
+        finally:
+            running = asyncio.all_tasks(loop)
+            for task in running - self.server_state.tasks:  # a request whose connection is cut ends of itself
+                task.cancel()
+            if running:
+                _, running = loop.run_until_complete(asyncio.wait(running, timeout=_END_S))
+            if not running:  # else threads go on, and call the loop in the end
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.close()
+
+    async def shutdown(self, sockets=None):
+        patience = asyncio.get_running_loop().call_later(_GRACE_S, self._cut_off)
+        await super().shutdown(sockets)
+        patience.cancel()
+        if self.force_exit:  # uvicorn leaves this out then
+            await self.lifespan.shutdown()
+
+    def _cut_off(self):
+        for connection in list(self.server_state.connections):
+            connection.cut()
+        self.force_exit = True
 
 
 class _Protocol(H11Protocol):

@@ -1,4 +1,4 @@
-"""app.py without a browser: the endpoint for programs, and hostile visitors."""
+"""app.py without a browser: what visitors press, and hostile ones."""
 
 import contextlib
 import http.client
@@ -8,11 +8,9 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 from page_helpers import hole, pixels, write
 
@@ -22,7 +20,6 @@ from glcic_tf.apps.page import page_server
 from glcic_tf.apps.page.temporary_files import Folder
 from glcic_tf.apps.served_models import Models
 from glcic_tf.common.errors import UserError
-from glcic_tf.imaging import images
 
 # Gradio asks pandas for an option that newer ones no longer need.
 pytestmark = [
@@ -51,28 +48,44 @@ def address(models, tmp_path_factory):
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def client(address, tmp_path_factory):
-    from gradio_client import Client
+class Visitor:
+    """Presses buttons as the page in a browser does."""
 
-    found = Client(address, download_files=tmp_path_factory.mktemp("results"), verbose=False)
-    yield found
-    found.close()
+    def __init__(self, address, name):
+        self._address, self._name = address, name
+        functions = json.loads(send(address, "/config")[1])["dependencies"]
+        self._indices = {function["api_name"]: function["id"] for function in functions}
 
+    def upload(self, path):
+        """The file as the page names it."""
+        body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n' % path.name.encode()
+        body += path.read_bytes() + b"\r\n--b--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        status, told = send(self._address, "/gradio_api/upload", body, **kind)
+        assert status == 200, told
+        return self.file(json.loads(told)[0])
 
-def ask(client, image, mask, **options):
-    from gradio_client import handle_file
+    @staticmethod
+    def file(path):
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
-    return client.predict(handle_file(image), handle_file(mask), api_name="/complete", **options)
+    def join(self, button, *data):
+        """Status of what is asked for."""
+        sent = {"fn_index": self._indices[button], "data": data, "session_hash": self._name}
+        return send(self._address, "/gradio_api/queue/join", sent)[0]
 
+    def answer(self):
+        """The message of the error that what was asked for ends with; None if it succeeds."""
+        with urllib.request.urlopen(f"{self._address}/gradio_api/queue/data?session_hash={self._name}") as events:
+            for line in events:
+                event = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
+                if event.get("msg") == "process_completed":
+                    return None if event["success"] else event["output"]["error"]
+        raise AssertionError("no answer")
 
-def refused(client, *arguments, **options):
-    """The message that a request is refused with."""
-    from gradio_client.exceptions import AppError
-
-    with pytest.raises(AppError) as error:
-        ask(client, *arguments, **options)
-    return str(error.value)
+    def press(self, button, *data):
+        assert self.join(button, *data) == 200
+        return self.answer()
 
 
 def send(address, path, body=None, **headers):
@@ -97,63 +110,32 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(2**20))) + chunk(b"IEND", b"")
 
 
-def test_endpoint_gives_what_complete_file_writes(client, completer, tmp_path):
-    image, mask = write(tmp_path / "a photo (1).png", pixels()), write(tmp_path / "mask.png", ~hole())
-    result = Path(ask(client, image, mask, mask_dilate=2, postprocess="poisson", invert_mask=True))
-    assert result.name == "a photo (1)_completed.png"
-    completer.complete_file(image, mask, tmp_path / "out.png", mask_dilate=2, postprocess="poisson", invert_mask=True)
-    assert result.read_bytes() == (tmp_path / "out.png").read_bytes()
-
-
-def test_endpoint_tells_the_format_by_the_content_and_takes_the_hole_from_the_alpha(client, tmp_path):
-    from gradio_client import handle_file
-
-    cut_out = np.dstack([pixels(), np.where(hole(), 0, 255).astype(np.uint8)])
-    image = write(tmp_path / "cut_out.webp", cut_out).rename(tmp_path / "cut_out.png")
-    result = Path(client.predict(handle_file(image), None, api_name="/complete"))
-    assert result.name == "cut_out_completed.webp"
-    np.testing.assert_array_equal(images.read_image(result)[..., :3][~hole()], cut_out[..., :3][~hole()])
-
-
-def test_only_the_endpoint_is_told(client, address):
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/complete"]
+def test_no_function_of_the_page_is_told_to_programs(address):
     status, config = send(address, "/config")
-    functions = {d["api_name"]: d["api_visibility"] for d in json.loads(config)["dependencies"]}
-    assert status == 200 and {n for n, seen in functions.items() if seen != "private"} == {"complete"}
+    assert status == 200 and {d["api_visibility"] for d in json.loads(config)["dependencies"]} == {"private"}
 
 
-def test_mistakes_are_told_and_name_no_folder_of_the_server(client, address, tmp_path):
-    image, mask = write(tmp_path / "photo.png", pixels()), write(tmp_path / "mask.png", hole())
+def test_mistakes_are_told_and_name_no_folder_of_the_server(address, tmp_path):
+    visitor = Visitor(address, "mistaken")
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "bomb.png").write_bytes(bomb())
-    (tmp_path / "large.png").write_bytes(bytes(1_100_000))
-    black, small = write(tmp_path / "black.png", ~(hole() | True)), write(tmp_path / "small.png", hole()[1:])
-    assert refused(client, tmp_path / "text.png", mask).startswith("text.png: is not an image that can be read")
-    assert refused(client, image, tmp_path / "text.png").startswith("text.png: is not an image")
-    assert "20000 x 10000 px, 200 megapixels; at most 1 are read" in refused(client, tmp_path / "bomb.png", mask)
-    assert "200 megapixels" in refused(client, image, tmp_path / "bomb.png")
-    assert refused(client, image, black).startswith("black.png: leaves nothing to complete in photo.png")
-    assert refused(client, image, small).startswith("small.png: has 42 x 30 px, but photo.png has 42 x 31 px")
-    assert "'other' is not in the list of choices" in refused(client, image, mask, model="other").replace(
-        "Value: other", "'other'"
-    )
-    with pytest.raises(Exception, match="413|size"):
-        ask(client, tmp_path / "large.png", mask)
-    assert ask(client, image, mask)
+
+    def told(name):
+        return visitor.press("open", visitor.upload(tmp_path / name), None)
+
+    assert told("text.png").startswith("text.png: is not an image that can be read")
+    assert told("bomb.png").startswith("bomb.png: has 20000 x 10000 px, 200 megapixels; at most 1 are read")
+    write(tmp_path / "photo.png", pixels())
+    assert told("photo.png") is None
 
 
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", str(ROOT / "README.md"), "../../../etc/passwd", "http://192.0.2.1/a.png"]
 )
-def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, path):
-    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    data = [file, file, "narrow", 0, "none", False, False]
-    status, body = send(address, "/gradio_api/call/complete", {"data": data})
-    assert status == 200
-    status, events = send(address, f"/gradio_api/call/complete/{json.loads(body)['event_id']}")
-    assert status == 200 and b"event: error" in events and b"complete\n" not in events
-    assert b"is nothing that this page expects" in events or b"is no uploaded file" in events
-    assert b"tempor" not in events
+def test_no_file_but_an_uploaded_one_can_be_named(address, path):
+    told = Visitor(address, "curious").press("open", Visitor.file(path), None)
+    assert "is nothing that this page expects" in told or "is no uploaded file" in told
+    assert "tempor" not in told
     status, body = send(address, f"/gradio_api/file={path}")
     assert status == 403 and b"There is no such file for you" in body
 
@@ -167,7 +149,7 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
         ("/gradio_api/file=%2e%2e/%2e%2e/etc/passwd", None, 403),
         ("/gradio_api/vibe-code", None, 404),
         ("/gradio_api/run-history/buckets", None, 404),
-        ("/gradio_api/run/complete", {"data": []}, 404),
+        ("/gradio_api/run/complete_painted", {"data": []}, 404),
         ("/gradio_api/component_server", {"data": []}, 404),
         ("/gradio_api/queue/join", {"fn_index": 999, "data": [], "session_hash": "a"}, 400),
         ("/gradio_api/queue/join", {"fn_index": -1, "data": [], "session_hash": "a"}, 400),
@@ -175,7 +157,9 @@ def test_no_file_but_an_uploaded_one_can_be_named(client, address, tmp_path, pat
         ("/gradio_api/queue/join", {"fn_index": 0, "data": [], "session_hash": ["a"]}, 400),
         ("/gradio_api/queue/join", {"fn_index": 0, "data": {}, "session_hash": "a"}, 400),
         ("/gradio_api/queue/join", b"[" * 100_000, 400),
-        ("/gradio_api/call/complete", b"\xff", 400),
+        ("/gradio_api/queue/join", b"\xff", 400),
+        ("/gradio_api/call/complete_painted", {"data": []}, 404),
+        ("/gradio_api/info", None, 404),
         ("/gradio_api/reset", [], 400),
         ("/redoc", None, 404),
         ("/api/v2/complete", {}, 404),
@@ -212,21 +196,18 @@ def test_headers_keep_the_browser_from_other_hosts(address):
     assert "fonts.googleapis" not in page and '"analytics_enabled":false' in page.replace(" ", "")
 
 
-def test_twenty_requests_at_once(client, tmp_path):
-
-    image, mask = write(tmp_path / "photo.png", pixels()), write(tmp_path / "mask.png", hole())
-
-    def attempt(_):
-        try:
-            return Path(ask(client, image, mask)).name
-        except Exception as error:  # whatever it is, it is looked at below
-            return f"{type(error).__name__}: {error}"
-
-    with ThreadPoolExecutor(20) as pool:
-        found = list(pool.map(attempt, range(20)))
-    done = found.count("photo_completed.png")
-    assert done >= 5 and all("full" in text.lower() for text in found if text != "photo_completed.png"), found
-    assert ask(client, image, mask)
+def test_one_completion_too_many_is_refused_and_photos_can_be_opened_meanwhile(address, models, tmp_path):
+    asked = None, None, "narrow", 4, "none"
+    visitors = [Visitor(address, f"visitor{i}") for i in range(8)]
+    with models.using("narrow"):  # nobody gets on
+        assert visitors[0].join("complete_painted", *asked) == 200
+        statuses = [visitor.join("complete_painted", *asked) for visitor in visitors[1:]]
+        taken = statuses.count(200)  # the first waits too until the queue has looked at it
+        assert taken in (3, 4) and statuses == [200] * taken + [503] * (7 - taken)
+        last = Visitor(address, "last")
+        assert last.press("open", last.upload(write(tmp_path / "photo.png", pixels())), None) is None
+    for visitor in visitors[: 1 + taken]:
+        assert "photo is no longer open" in visitor.answer()
 
 
 def test_the_api_beside_the_page_gives_what_complete_file_writes(address, completer, tmp_path):

@@ -26,13 +26,11 @@ _PATHS = (
 _PATHS += (
     "/gradio_api/queue/join",
     "/gradio_api/queue/data?session_hash=a",
-    "/gradio_api/call/complete",
     "/gradio_api/cancel",
 )
 _PATHS += (
     "/gradio_api/file=/etc/passwd",
     "/gradio_api/reset",
-    "/gradio_api/info",
     "/assets/x",
     "/static/../../etc/passwd",
 )
@@ -53,7 +51,7 @@ _METHODS = ("GET", "POST", "POST", "POST", "HEAD", "PUT", "OPTIONS", "TRACE")
 _FILE = {"path": "/tmp/x", "meta": {"_type": "gradio.FileData"}}
 _BODIES = (
     {"fn_index": 0, "data": [_FILE, None], "session_hash": "a", "event_data": None, "trigger_id": 3},
-    {"data": [_FILE, _FILE, "scenes", 4, "none", False, False]},
+    {"fn_index": 8, "data": [None, None, "scenes", 4, "none"], "session_hash": "a"},
     {"id": "0123456789abcdef", "natural": True, "ms": 500},
     {"name": "Ann"},
     {"session_hash": "a", "fn_index": 1, "event_id": "b"},

@@ -33,3 +33,4 @@ def run_app():
     device_choice.choose(args.device)
     limits = quota.limits_from(args)
     page_server.serve(args.model, args.host, args.port, limits, args.allowed_hosts, args.root_path, args.token)
+    listening.leave_completions()

@@ -1,4 +1,4 @@
-"""What the page's buttons do, and the endpoint for programs."""
+"""What the page's buttons do."""
 
 import contextlib
 import time
@@ -156,40 +156,6 @@ class Work:
             path = self._folder.new() / f"{Path(photo.name).stem}_mask.png"
             images.write_image(path, np.where(hole, np.uint8(255), np.uint8(0)))
             return path
-
-    def complete_file(self, image, mask, model, mask_dilate, postprocess, invert_mask, resize_mask):
-        """Complete the hole of a photo; the result has the photo's size, format and metadata.
-
-        Args:
-            image: photo, in any format that `images.read_image` reads.
-            mask: image file of the same size, white in the hole; without one, what is transparent is the hole.
-            model: one of the server's models.
-            mask_dilate: grow the hole by so many px.
-            postprocess: "poisson" blends the hole into its surroundings; "texture" fills it with copies of the photo's
-                own pixels that the network guides; "auto" is one of the two, by the model and the hole; or "none".
-            invert_mask: black is the hole, instead of white.
-            resize_mask: bring a mask of another size to the photo's, instead of refusing it.
-
-        Returns:
-            Image file.
-        """
-        if not image:
-            raise gr.Error("image: is missing; expected a photo.", print_exception=False)
-        output = self._folder.new() / "result"
-        with _told(image, mask, output), self.models.using(model) as completer:
-            output = output.with_name(result_name(Path(image).name, images.suffix_like(image)))
-            completer.complete_file(
-                image,
-                mask or holes.ALPHA,
-                output,
-                mask_dilate=int(mask_dilate or 0),
-                postprocess=postprocess,
-                invert_mask=invert_mask,
-                resize_mask=resize_mask,
-                max_pixels=self._max_pixels,
-                isolated=True,
-            )
-        return str(output)
 
     def thumbnail(self, name):
         """Write a small copy of a sample, a file name as `demo.sample_path` takes it; return its path."""

@@ -37,7 +37,7 @@ LOOK = {
     ),
     "css_paths": [_HERE / "page.css"],
     "js": (_HERE / "page.js").read_text(encoding="utf-8"),
-    "footer_links": ["api"],
+    "footer_links": [],
 }
 
 
@@ -75,19 +75,14 @@ class Waiting:
     def __init__(self, page, max_queue):
         self._page, self._max_queue = page, max_queue
 
-    def refusal(self, sent, is_program=False):
-        """Return (HTTP status, reason) if what is sent, a dict, cannot join, else None.
-
-        Args:
-            sent: with "data", and "fn_index" if it is the page that asks.
-            is_program: it asks the endpoint for programs.
-        """
+    def refusal(self, sent):
+        """Return (HTTP status, reason) if what is sent, a dict with "fn_index" and "data", cannot join, else None."""
         functions, index = self._page.fns, sent.get("fn_index")
-        if not is_program and (isinstance(index, bool) or not isinstance(index, int) or index not in functions):
+        if isinstance(index, bool) or not isinstance(index, int) or index not in functions:
             return 400, "Expected the fn_index of one of the page's functions."
         if not isinstance(sent.get("data", []), list):
             return 400, "Expected a list of data."
-        if is_program or functions[index].concurrency_id == _HEAVY:
+        if functions[index].concurrency_id == _HEAVY:
             waiting = self._page._queue.event_queue_per_concurrency_id.get(_HEAVY)
             if waiting and len(waiting.queue) >= self._max_queue:
                 return 503, f"The queue is full: {self._max_queue} completions wait already. Try again in a while."
@@ -188,6 +183,7 @@ def _lay_out(work, models):
                 save_mask = gr.Button("Save mask", size="sm", min_width=90, elem_id="mask_download")
             other = gr.Button("Another photo", size="sm", elem_id="other")
             gr.Markdown(_KEYS, elem_id="keys")
+    gr.Markdown("For programs: [the same over HTTP](docs)", elem_id="programs")
     link = gr.DownloadButton("Download", visible="hidden", elem_id="link")
 
     shown = [editor, status, undo, result, slider, pictures, results]
@@ -214,18 +210,6 @@ def _lay_out(work, models):
     fetch = "() => document.querySelector('#link').click()"
     for button, function, inputs in ((save, work.save, [token, kind]), (save_mask, work.save_mask, [token, editor])):
         button.click(function, inputs, [link], **quick).success(None, js=fetch, api_visibility="private")
-
-    with gr.Column(visible=False):  # the endpoint for programs; its names are those of the flags of `glcic complete`
-        options = [
-            gr.File(label="image"),
-            gr.File(label="mask"),
-            gr.Dropdown(models.names, label="model", value=models.names[0]),
-            gr.Number(0, precision=0, minimum=0, maximum=1024, label="mask_dilate"),
-            gr.Dropdown(list(postprocesses.POSTPROCESSES), label="postprocess", value=postprocesses.DEFAULT),
-            gr.Checkbox(False, label="invert_mask"),
-            gr.Checkbox(False, label="resize_mask"),
-        ]
-        gr.Button().click(work.complete_file, options, gr.File(label="result"), api_name="complete", **heavy)
 
 
 async def _without_traceback(process_api, *arguments, **named):

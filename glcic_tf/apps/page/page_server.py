@@ -1,7 +1,7 @@
 """Serve the page, and the API beside it: one port, one folder for all that is temporary, only what the page needs.
 
 Gradio serves far more than its page: it fetches URLs for visitors, passes requests on to other hosts, keeps files. So
-requests are let through by a list of what the page and the documented endpoint use.
+requests are let through by a list of what the page uses.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ _FORM_BYTES = 2**16  # what a form adds to the files in it
 _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
 _ASSETS = ("/assets/", "/static/")
 _API = "/gradio_api/"
-_READ = ("info", "openapi.json", "app_id", "startup-events", "upload_progress", "queue/data", "queue/status")
-_READ_BELOW = ("heartbeat/", "call/complete/")
-_SENT = ("queue/join", "call/complete", "call/v2/complete", "cancel", "reset")
+_READ = ("app_id", "startup-events", "upload_progress", "queue/data", "queue/status")
+_READ_BELOW = "heartbeat/"
+_SENT = ("queue/join", "cancel", "reset")
 _UPLOAD, _FILE = _API + "upload", _API + "file="
 _HEADERS = {
     # The painting canvas compiles its drawing code: unsafe-eval. All else is as far from other hosts as can be.
@@ -179,8 +179,6 @@ class _Guard:
             sent = None
         if not isinstance(sent, dict):
             return 400, "Expected an object in JSON."
-        if below.startswith("call/"):
-            return self._waiting.refusal(sent, is_program=True)
         session = sent.get("session_hash")
         if not isinstance(session, str) or not 0 < len(session) <= _MAX_SESSION:
             return 400, "Expected a session_hash."
