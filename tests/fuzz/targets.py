@@ -34,6 +34,7 @@ class Target:
         small: how many inputs `make test` does.
         max_bytes: memory that one input may take.
         close: function of what `make` returned, when the campaign ends.
+        processes: function of what `make` returned -> those whose memory and time count, as /proc names them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Target:
     small: int
     max_bytes: int = 400 * MEGABYTE
     close: typing.Callable = lambda made: None
+    processes: typing.Callable = lambda made: ("self",)
 
 
 def _one_file(spoiler):
@@ -501,6 +503,10 @@ TARGETS = {
         Target("portable", _make_portable, _spoil_portable, _read_portable, 20),
         Target("study", _make_study, _spoil_study, _read_study, 20),
         Target("curves", _make_curves, _spoil_curves, _read_curves, 10),
-        Target("requests", _make_servers, spoil_request, send_request, 150, close=Servers.close),
+        Target(
+            *("requests", _make_servers, spoil_request, send_request, 150),
+            close=Servers.close,
+            processes=lambda servers: [process.pid for process in servers.processes],
+        ),
     )
 }
