@@ -1,6 +1,5 @@
 """Hostile requests to the two pages and the API, which run as they do for visitors: whole, spoilt ones, and garbage."""
 
-import contextlib
 import io
 import json
 import os
