@@ -51,8 +51,8 @@ def _photos(folder):
     (folder / "photos").mkdir(parents=True)
     for i in range(4):
         small = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
-        small.resize((320, 260), Image.Resampling.BICUBIC).save(folder / "photos" / f"{i}.png")
-    mask = np.zeros((260, 320), np.uint8)
+        small.resize((320, 240), Image.Resampling.BICUBIC).save(folder / "photos" / f"{i}.png")
+    mask = np.zeros((240, 320), np.uint8)
     mask[100:116, 150:166] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     (_, content), *_ = TARGETS["models"].make(folder / "made")
@@ -101,7 +101,8 @@ COMMANDS = {
     ),
     "evaluate": Killed(
         lambda photos, output: [
-            *("evaluate", f"--images={photos}", f"--output={output}", "--methods=telea", "--models=", "--overwrite")
+            *("evaluate", f"--images={photos}", f"--output={output}", "--methods=telea", "--models=", "--overwrite"),
+            *("--size=64", "--hole_min=16", "--hole_max=24", "--workers=1"),
         ],
         0.15,
         "metrics.csv",
