@@ -261,6 +261,8 @@ def main():
     from kills import COMMANDS, Kills
     from targets import TARGETS
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # a process in the background ignores the first
+        signal.signal(number, signal.default_int_handler)
     names = arguments[1:] or [*TARGETS, *(f"kill {name}" for name in COMMANDS)]
     rows, interrupted = [], False
     for name in names:
