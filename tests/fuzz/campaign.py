@@ -10,6 +10,7 @@ the counts every minute; Ctrl-C prints those so far.
 
 import collections
 import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ MAX_S = 10.0
 _GIVEN_UP_S = 60
 _MADE_S = 300  # for what is made once, servers that start among it
 _PROGRESS_S = 60
+_STACKS = "stacks.txt"  # where a process was that did not end
 
 
 class Outcome(typing.NamedTuple):
@@ -153,6 +155,8 @@ def _worker(find, name, seed, connection):
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         made = target.make(Path(folder) / "made")
         place = Path(folder) / "input"
+        stacks = (Path(folder) / _STACKS).open("w")
+        faulthandler.register(signal.SIGUSR1, stacks)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries' own complaints
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
@@ -218,18 +222,24 @@ class Run:
     def _attempt(self, number):
         if self._worker is None:
             self._start()
+        before = _cpu_seconds([self._worker.pid])
         try:
             self._ours.send(number)
             if self._ours.poll(_GIVEN_UP_S):
                 outcome = self._ours.recv()
                 self._ours.send(outcome.kind == "failed")
                 return outcome
-            outcome = Outcome("failed", f"time: more than {_GIVEN_UP_S} s")
+            used = _cpu_seconds([self._worker.pid]) - before
+            outcome = Outcome("failed", f"time: more than {_GIVEN_UP_S} s, {used:.1f} s of the processor")
+            os.kill(self._worker.pid, signal.SIGUSR1)  # it writes down where it is
+            time.sleep(1)
         except (EOFError, OSError):
             self._worker.join()
             outcome = Outcome("failed", f"crash: exit code {self._worker.exitcode}")
         if self._place.exists():
-            shutil.copytree(self._place, Path("fuzz", self._arguments[1], str(number)), dirs_exist_ok=True)
+            kept = Path("fuzz", self._arguments[1], str(number))
+            shutil.copytree(self._place, kept, dirs_exist_ok=True)
+            shutil.copy(self._place.with_name(_STACKS), kept)
         self._worker.kill()
         self._worker.join()
         self._worker = None

@@ -62,6 +62,8 @@ def test_every_input_counts_and_failures_are_told_and_kept(tmp_path, monkeypatch
     assert len(capsys.readouterr().out.splitlines()) == (2 if why else 0)
     kept = sorted(path.name for path in tmp_path.glob("fuzz/*/*"))
     assert kept == (["0", "1"] if why else [])
+    if why.startswith("time"):  # where it was is kept
+        assert "test_campaign.py" in (tmp_path / "fuzz" / name / "0" / "stacks.txt").read_text()
     assert (worker is None) == why.startswith(("crash", "time"))  # the same process goes on after all others
 
 
