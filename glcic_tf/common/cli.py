@@ -69,6 +69,9 @@ def run(main, define_flags=None, command=None, extra=""):
         except UserError as error:  # of a config
             say(error)
             sys.exit(2 if isinstance(error, UsageError) else 1)
+        except PermissionError as error:
+            say(files.told_of_permission(error))
+            sys.exit(1)
         return rest
 
     def guarded(_):
@@ -78,6 +81,11 @@ def run(main, define_flags=None, command=None, extra=""):
         except UserError as error:
             say(error)
             return 2 if isinstance(error, UsageError) else 1
+        except PermissionError as error:
+            if error.filename is None:
+                raise
+            say(files.told_of_permission(error))
+            return 1
         except KeyboardInterrupt:
             say("stopped by Ctrl-C")
             return 130

@@ -7,6 +7,7 @@ and raise whatever their libraries do. `web_folders` is the fourth.
 import contextlib
 import logging
 import os
+import stat
 
 from glcic_tf.common import files as local_files
 from glcic_tf.common.errors import UserError
@@ -19,7 +20,22 @@ _ATOMIC = ("gs", "gcs", "s3", "s3a", "abfs", "abfss", "az")  # object stores: wh
 class Local:
     """Files of this machine, by paths."""
 
-    is_folder, exists = staticmethod(os.path.isdir), staticmethod(os.path.exists)
+    def is_folder(self, path):
+        """Whether there is a folder of this name."""
+        return stat.S_ISDIR(self._mode(path))
+
+    def exists(self, path):
+        """Whether there is a file or a folder of this name."""
+        return bool(self._mode(path))
+
+    def _mode(self, path):
+        """A path's mode; 0 if there is nothing."""
+        try:
+            return os.stat(path).st_mode
+        except PermissionError as error:  # there may be something
+            raise UserError(local_files.told_of_permission(error)) from error
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return 0
 
     def size(self, path):
         """Length of a file in bytes."""

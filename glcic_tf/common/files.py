@@ -139,6 +139,16 @@ def replacing(path):
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place.") from error
 
 
+def told_of_permission(error):
+    """Return the line for a PermissionError that names a path: what must be allowed, the folder above it, or itself."""
+    path = Path(os.fsdecode(error.filename))
+    effective = os.access in os.supports_effective_ids
+    for folder in reversed(path.parents):
+        if not os.access(folder, os.X_OK, effective_ids=effective):
+            return f"{printable(folder)}: cannot be searched ({error.strerror}); see that its permissions allow it."
+    return f"{printable(path)}: cannot be used ({error.strerror}); see that its permissions allow it."
+
+
 def printable(name):
     """Return a file's name as text that can be written anywhere: bytes that are not UTF-8 become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -22,6 +22,7 @@ _PRIMARIES = {
 }
 _POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
 _SRGB_TRANSFERS = (1, 6, 13, 14, 15)  # video's curves too, as browsers show pictures that name them
+_HDR_TRANSFERS = (16, 18)  # PQ, HLG: no profile can say it
 _SRGB_GAMMA = 0.45455
 _MAX_OFF = 0.001  # of a gamma and of primaries that are those of sRGB
 
@@ -45,17 +46,20 @@ def of_gamma(gamma, places=None, grey=False):
 
 
 def of_code_points(primaries, transfer, grey=False):
-    """Return a profile for colour primaries and transfer characteristics by H.273's numbers.
+    """Return what is handed on of colour primaries and transfer characteristics by H.273's numbers.
 
     Returns:
-        bytes; None if that is sRGB, unknown, or HDR.
+        dict: `icc`, bytes of a profile, or None if that is sRGB, unknown, or HDR; and with HDR `cicp`, see Metadata.
     """
+    found = {"icc": None}
     places = _PRIMARIES.get(primaries)
-    if places is None or transfer not in (*_POWERS, *_SRGB_TRANSFERS):
-        return None
-    if transfer in _POWERS:
-        return _profile(places, [_POWERS[transfer]], grey)
-    return None if primaries == 1 else _profile(places, _srgb_curve(), grey)
+    if transfer in _HDR_TRANSFERS:
+        found["cicp"] = bytes([primaries % 256, transfer, 0, 1])  # of RGB, of full range
+    elif places is not None and transfer in _POWERS:
+        found["icc"] = _profile(places, [_POWERS[transfer]], grey)
+    elif places is not None and transfer in _SRGB_TRANSFERS and primaries != 1:
+        found["icc"] = _profile(places, _srgb_curve(), grey)
+    return found
 
 
 def _srgb_curve():

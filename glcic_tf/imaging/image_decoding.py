@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pyvips
 
-from glcic_tf.imaging import exif, image_formats, jpeg_files, png_chunks
+from glcic_tf.imaging import exif, icc_profile, image_formats, jpeg_files, png_chunks
 from glcic_tf.imaging.image_formats import Format
 
 # Every failure is raised; a report of it would only say the same again.
@@ -37,6 +37,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _COLOUR, _LAB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16", "multiband"), ("lab", "labs", "labq")
 _MM_PER_INCH = 25.4
 _STRIP_ROWS = 64
+_HEIF_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SyntaxError)
 _AVIF_SEQUENCE = b"ftypavis"
 
 
@@ -266,7 +267,20 @@ def _carried(header, fields, found, data):
             carried.setdefault(kind, content)
     elif found is image_formats.TIFF:
         carried["exif"], carried["iptc"] = exif.of_tiff(data)
+    elif found in (image_formats.AVIF, image_formats.HEIC) and "icc" not in carried:
+        carried |= _code_points(data)
     return carried
+
+
+def _code_points(data):
+    """Read how an AVIF or HEIC without a profile says its colours are meant (nclx), which libvips does not tell."""
+    import pi_heif
+
+    try:
+        told = pi_heif.open_heif(io.BytesIO(data)).info.get("nclx_profile") or {}
+    except _HEIF_ERRORS:
+        return {}
+    return icc_profile.of_code_points(told.get("color_primaries"), told.get("transfer_characteristics"))
 
 
 def _decode_bmp(data, max_pixels):
@@ -297,7 +311,7 @@ def _decode_heic(data, header):
     try:
         picture = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, bgr_mode=False)
         pixels = np.ascontiguousarray(np.asarray(picture))
-    except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
+    except _HEIF_ERRORS as error:
         raise broken(header.height, header.width) from error
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype not in (np.uint8, np.uint16):
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]

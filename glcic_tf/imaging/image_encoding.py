@@ -14,6 +14,7 @@ _CHROMA = {
     "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 }
 _AVIF_BITS = 12
+_MAX_EXIF_BYTES = 65_500  # of more, libvips writes the beginning
 _AVIF_EFFORT = 0  # lossless files are hardly smaller with more, and take twenty times the time
 _MM_PER_INCH = 25.4
 
@@ -94,15 +95,16 @@ def _by_libvips(image, found, metadata):
     vips = pyvips.Image.new_from_memory(image, width, height, channels, "ushort" if deep else "uchar")
     vips = vips.copy(interpretation=kind, **_resolution(metadata.dpi))
     blobs = {"icc-profile-data": metadata.icc, "xmp-data": metadata.xmp}
-    if found is image_formats.AVIF:
-        blobs["exif-data"] = metadata.exif and b"Exif\0\0" + metadata.exif
+    keeps_exif = metadata.exif and len(metadata.exif) <= _MAX_EXIF_BYTES
+    if found is image_formats.AVIF and keeps_exif:
+        blobs["exif-data"] = b"Exif\0\0" + metadata.exif
     for field, blob in blobs.items():
         if blob:
             vips.set_type(pyvips.GValue.blob_type, field, blob)
     if found is image_formats.TIFF:
         data = vips.tiffsave_buffer(compression="deflate", predictor="horizontal", resunit="inch")
         return [exif.into_tiff(data, metadata.exif, metadata.iptc) if metadata.exif or metadata.iptc else data]
-    kept = "exif|xmp|icc" if metadata.exif else "xmp|icc"  # else libvips makes an EXIF of its own
+    kept = "exif|xmp|icc" if keeps_exif else "xmp|icc"  # else libvips makes an EXIF of its own
     bits = _AVIF_BITS if deep else 8
     return [vips.heifsave_buffer(compression="av1", lossless=True, effort=_AVIF_EFFORT, bitdepth=bits, keep=kept)]
 

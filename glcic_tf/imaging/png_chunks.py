@@ -12,7 +12,6 @@ import zlib
 from glcic_tf.imaging import icc_profile
 
 _SIGNATURE_BYTES = 8
-_HDR_TRANSFERS = (16, 18)  # PQ, HLG: what cICP alone can say
 _INCH_M = 0.0254
 _MAX_CHUNKS = 10_000
 
@@ -35,10 +34,7 @@ def read(data):
         if unit == 1 and x and y:
             found["dpi"] = x * _INCH_M, y * _INCH_M
     if len(chunks.get(b"cICP", b"")) == 4:
-        primaries, transfer, _, _ = chunks[b"cICP"]
-        if transfer in _HDR_TRANSFERS:
-            found["cicp"] = chunks[b"cICP"]
-        found["icc"] = icc_profile.of_code_points(primaries, transfer, grey)
+        found |= icc_profile.of_code_points(*chunks[b"cICP"][:2], grey)
     elif b"iCCP" not in chunks and b"sRGB" not in chunks and len(chunks.get(b"gAMA", b"")) == 4:
         gamma = int.from_bytes(chunks[b"gAMA"]) / 100_000
         places = struct.unpack(">8I", chunks[b"cHRM"]) if len(chunks.get(b"cHRM", b"")) == 32 else None

@@ -79,6 +79,27 @@ def test_damaged_and_missing_pieces_are_made_again(mixed_photos, done, tmp_path)
     assert contents(output) == contents(done[0])
 
 
+@pytest.mark.parametrize(
+    ("said", "changed"),
+    [
+        (b'"opencv"', b'"opencW"'),
+        (b'"sha256"', b'"sha257"'),
+        (b'"copied"', b'"copiee"'),
+        (b'"reason"', b'"reasom"'),
+        (b'"opencv": "', b'"opencv": 5, "": "'),
+    ],
+)
+def test_notes_that_lack_something_are_made_again(mixed_photos, done, tmp_path, said, changed):
+    output = tmp_path / "shards"
+    shutil.copytree(done[0], output)
+    notes = next(path for path in sorted((output / "parts").glob("*.finished")) if said in path.read_bytes())
+    notes.write_bytes(notes.read_bytes().replace(said, changed, 1))
+    with pytest.raises(UserError, match="part 1 of 1 is not finished"):
+        merge.merge(output)
+    prepared(mixed_photos, output)
+    assert contents(output) == contents(done[0])
+
+
 def test_parts_make_the_same_index_in_any_order(mixed_photos, done, tmp_path, capsys):
     output, elsewhere = tmp_path / "shards", tmp_path / "elsewhere"
     assert prepared(mixed_photos, output, part=(3, 3)) is None

@@ -1,6 +1,5 @@
 """Hostile requests to the two pages and the API, which run as they do for visitors: whole, spoilt ones, and garbage."""
 
-import contextlib
 import io
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from mutators import spoil, spoil_json
 
+_ANSWER_S = 10
 ROOT = Path(__file__).parents[2]
 _PATHS = (
     "/",
@@ -107,7 +107,7 @@ def _form(rng):
 
 
 def spoil_request(servers, folder, rng):
-    """Bytes to send, and to which server."""
+    """Bytes to send, to which server, and whether they are a whole request, which has to be answered."""
     number = rng.randrange(3)
     port = servers.ports[number]
     body = b""
@@ -124,11 +124,12 @@ def spoil_request(servers, folder, rng):
     if api and rng.random() < 0.8:
         kind, body = "multipart/form-data; boundary=b", _form(rng)
         body = spoil(body, rng) if rng.random() < 0.1 else body
+    length = len(body) if rng.random() < 0.95 else rng.choice((-1, 5, 10**9, "x"))
     head = [
         f"{rng.choice(_METHODS)} {rng.choice(_API_PATHS if api else _PATHS)} HTTP/1.1",
         f"Host: {rng.choice((f'127.0.0.1:{port}',) * 9 + ('evil.example',))}",
         f"Content-Type: {kind}",
-        f"Content-Length: {len(body) if rng.random() < 0.95 else rng.choice((-1, 5, 10**9, 'x'))}",
+        f"Content-Length: {length}",
         *rng.sample(
             [
                 f"Origin: http://127.0.0.1:{port}",
@@ -147,24 +148,30 @@ def spoil_request(servers, folder, rng):
         "Connection: close",
     ]
     request = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
+    whole = length == len(body) and "Transfer-Encoding: chunked" not in head
     if rng.random() < 0.2:
-        request = spoil(request, rng)
+        request, whole = spoil(request, rng), False
     (folder / "request").write_bytes(request)
-    return servers, number, request
+    return servers, number, request, whole
 
 
 def send_request(given):
     """Send it and look at the answer, and at what stands in the log."""
-    servers, number, request = given
-    with socket.create_connection(("127.0.0.1", servers.ports[number]), timeout=10) as connection:
-        answer = b""
-        with contextlib.suppress(ConnectionError, TimeoutError):  # it may wait for more, and then cut this off
+    servers, number, request, whole = given
+    with socket.create_connection(("127.0.0.1", servers.ports[number]), timeout=_ANSWER_S) as connection:
+        answer, waits = b"", False
+        try:
             connection.sendall(request)
-            connection.settimeout(1.0)
+            connection.settimeout(_ANSWER_S if whole else 1.0)  # it may wait for more
             while b"\r\n\r\n" not in answer and (chunk := connection.recv(2**16)):
                 answer += chunk
+        except TimeoutError:
+            waits = True
+        except ConnectionError:
+            pass
     assert not answer or answer.startswith(b"HTTP/1.1 ") and not answer.startswith(b"HTTP/1.1 500"), answer[:300]
     assert servers.processes[number].poll() is None, "the server has ended"
     log = servers.logs[number].read_text(errors="replace")
     servers.logs[number].write_text("")
     assert "Traceback" not in log, log[-2000:]
+    assert not (whole and waits), f"no answer within {_ANSWER_S} s"

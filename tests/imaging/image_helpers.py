@@ -27,6 +27,10 @@ def jpeg(picture=None, **settings):
     return file.getvalue()
 
 
+def by_pillow(path):
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
 def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

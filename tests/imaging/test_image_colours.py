@@ -1,4 +1,4 @@
-"""What a file says about its colours, and which metadata survives in which format."""
+"""What a file says about its colours, and the metadata of PNG and TIFF."""
 
 import io
 import struct
@@ -6,16 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
-from image_helpers import HEIGHT, WIDTH, chunk, jpeg, png, ramp, textured, turned
+from image_helpers import HEIGHT, WIDTH, by_pillow, chunk, jpeg, png, ramp, textured, turned
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from test_image_files import HEIC
 
 from glcic_tf.imaging import images
-from glcic_tf.imaging.image_metadata import Metadata
-
-
-def by_pillow(path):
-    return Image.open(io.BytesIO(path.read_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +86,19 @@ def srgb_of(path):
     return np.asarray(ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"))
 
 
+def srgb_light(values):
+    return np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
+
+
+def srgb_values(light):
+    return 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+
+
+SRGB_POINTS = b"colrnclx\0\1\0\x0d"
+# ITU-R BT.2087
+BT2020_TO_SRGB = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+
+
 GAMMA = chunk(b"gAMA", struct.pack(">I", 100_000))
 
 
@@ -109,12 +118,10 @@ def test_what_a_png_says_of_its_colours_goes_into_every_format(tmp_path, case, s
     np.testing.assert_array_equal(opened.pixels, textured())
     images.write_image(tmp_path / f"out{suffix}", opened.pixels, 100, opened.metadata)
     values = textured() / 255
-    srgb_curve = np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
-    light = {"linear": values, "display_p3": values**2.2}.get(case, srgb_curve)
+    light = {"linear": values, "display_p3": values**2.2}.get(case, srgb_light(values))
     if case != "linear":
         light = light @ np.array([[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]).T
-    light = np.clip(light, 0, 1)
-    expected = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+    expected = srgb_values(np.clip(light, 0, 1))
     found = srgb_of(tmp_path / f"out{suffix}")
     assert np.abs(found - expected).mean() < (2.5 if suffix == ".jpg" else 1)
     assert np.abs(found - textured().astype(float)).mean() > 2
@@ -139,43 +146,31 @@ def test_a_profile_counts_more_than_gamma_and_hdr_is_kept(tmp_path):
     assert chunk(b"cICP", hdr) in (tmp_path / "out.png").read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+def test_what_a_heic_or_avif_says_of_its_colours_goes_into_the_output(tmp_path, suffix):
+    """By code points (nclx), without a profile: those of BT.2020, whose red is far outside of sRGB."""
+    file = io.BytesIO()
+    Image.fromarray(textured().astype(np.uint8)).save(file, "AVIF", quality=95, subsampling="4:4:4")
+    data = HEIC if suffix == ".heic" else file.getvalue()
+    assert data.count(SRGB_POINTS) == 1
+    (tmp_path / f"plain{suffix}").write_bytes(data)
+    (tmp_path / f"wide{suffix}").write_bytes(data.replace(SRGB_POINTS, b"colrnclx\0\x09\0\x0d"))
+    (tmp_path / f"hdr{suffix}").write_bytes(data.replace(SRGB_POINTS, b"colrnclx\0\x09\0\x10"))
+    plain, wide, hdr = (images.open_image(tmp_path / f"{name}{suffix}") for name in ("plain", "wide", "hdr"))
+    assert plain.metadata.icc is plain.metadata.cicp is wide.metadata.cicp is hdr.metadata.icc is None
+    np.testing.assert_array_equal(wide.pixels, plain.pixels)
+    images.write_image(tmp_path / "out.png", wide.pixels, metadata=wide.metadata)
+    light = srgb_light(plain.pixels[..., :3] / 255) @ BT2020_TO_SRGB.T
+    np.testing.assert_allclose(srgb_of(tmp_path / "out.png"), srgb_values(np.clip(light, 0, 1)), atol=3)
+    images.write_image(tmp_path / "hdr.png", hdr.pixels, metadata=hdr.metadata)
+    assert chunk(b"cICP", bytes([9, 16, 0, 1])) in (tmp_path / "hdr.png").read_bytes()
+
+
 def test_grey_png_with_gamma(tmp_path):
     (tmp_path / "in.png").write_bytes(png(GAMMA, kind=0))
     opened = images.open_image(tmp_path / "in.png")
     images.write_image(tmp_path / "out.jpg", opened.pixels, 100, opened.metadata)
     assert by_pillow(tmp_path / "out.jpg").info["icc_profile"][16:20] == b"GRAY"
-
-
-RECORDS = b"\x1c\x02\x78\x00\x05Words"
-SURVIVES = {  # output -> what of EXIF, ICC, XMP, IPTC, text, resolution it keeps
-    ".jpg": {"exif", "icc", "xmp", "iptc", "dpi"},
-    ".png": {"exif", "icc", "xmp", "iptc", "text", "dpi"},
-    ".webp": {"exif", "icc", "xmp"},
-    ".tif": {"exif", "icc", "xmp", "iptc", "dpi"},
-    ".avif": {"exif", "icc", "xmp"},
-    ".bmp": set(),
-}
-
-
-@pytest.mark.parametrize("output", SURVIVES)
-def test_what_survives(tmp_path, output):
-    """The table of docs/completion.md."""
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = turned(1).tobytes().removeprefix(b"Exif\0\0")
-    text = (("parameters", "a red house"), ("Titel", "Bäume 木"))
-    given = Metadata(exif, icc, b"<x:xmpmeta/>", RECORDS, text, (300, 150))
-    images.write_image(tmp_path / f"a{output}", ramp(24, 40), metadata=given)
-    found = images.open_image(tmp_path / f"a{output}").metadata
-    for name in ("icc", "xmp", "iptc", "text"):
-        assert getattr(found, name) == getattr(given if name in SURVIVES[output] else Metadata(), name), name
-    assert (found.dpi is None) == ("dpi" not in SURVIVES[output])
-    if found.dpi:
-        assert found.dpi == pytest.approx((300, 150), rel=1e-4)
-        assert by_pillow(tmp_path / f"a{output}").info["dpi"] == pytest.approx((300, 150), rel=1e-4)
-    if "exif" in SURVIVES[output]:
-        tags = by_pillow(tmp_path / f"a{output}").getexif()
-        assert tags[0x010F] == "Maker"
-        assert tags.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09" and tags.get_ifd(0x8825)[2] == (52.0, 31.0, 12.25)
 
 
 def test_text_of_a_png_as_pillow_reads_and_writes_it(tmp_path):

@@ -132,7 +132,8 @@ class ShardFile:
         return shard_index.Table(columns, np.frombuffer(b"".join(self._names), np.uint8))
 
 
-_HEADER_NUMBERS = ("photos", "names_bytes", "begin", "end", "bytes", "crc32")
+_HEADER_NUMBERS = ("photos", "names_bytes", "begin", "end", "bytes", "copied", "crc32")
+_HEADER_TEXTS = ("settings", "sha256", "opencv")
 
 
 def finished_path(output, part, number):
@@ -175,6 +176,11 @@ def _load(output, part, number):
         if header["photos"] and shard.stat().st_size != header["bytes"] or zlib.crc32(content) != header["crc32"]:
             return None
         if not all(type(header[name]) is int and 0 <= header[name] < 2**48 for name in _HEADER_NUMBERS):
+            return None
+        texts = [header[name] for name in _HEADER_TEXTS]
+        for entry in header["skipped"]:
+            texts += [entry["name"], entry["reason"] if "duplicate_of" not in entry else entry["duplicate_of"]]
+        if not all(type(text) is str for text in texts):
             return None
         table_bytes = header["photos"] * shard_index.ROW_BYTES + header["names_bytes"]
         values = np.frombuffer(content, np.uint8)
