@@ -249,7 +249,8 @@ class Run:
         """End the process, which ends what it started in good order."""
         if self._worker is not None:
             with contextlib.suppress(OSError):
-                self._ours.send(None)
+                for _ in range(2):  # after an interruption it first asks whether to keep what it did
+                    self._ours.send(None)
             self._worker.join(_GIVEN_UP_S)
             self._worker.kill()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mutators import spoil, spoil_json
 
-_ANSWER_S = 10
+_ANSWER_S = 60  # by the clock, which others may slow; what the servers themselves take is measured beside it
 ROOT = Path(__file__).parents[2]
 _PATHS = (
     "/",

@@ -2,6 +2,7 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import campaign
 import mutators
@@ -67,16 +68,19 @@ def test_every_input_counts_and_failures_are_told_and_kept(tmp_path, monkeypatch
     assert (worker is None) == why.startswith(("crash", "time"))  # the same process goes on after all others
 
 
-def test_an_interrupted_campaign_keeps_its_counts(tmp_path, monkeypatch):
+def test_an_interrupted_campaign_keeps_its_counts_and_ends_in_good_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = campaign.Run("done", find=find)
     run.run(3)
+    poll = run._ours.poll
 
-    def interrupt(number):
+    def interrupt(seconds):
+        assert poll(seconds)  # it has done it, and waits for what becomes of it
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_attempt", interrupt)
+    monkeypatch.setattr(run, "_ours", SimpleNamespace(send=run._ours.send, poll=interrupt))
     with pytest.raises(KeyboardInterrupt):
         run.run(9, first=3)
     run.close()
     assert run.counts == {"done": 3}
+    assert run._worker.exitcode == 0
