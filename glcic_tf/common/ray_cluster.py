@@ -166,7 +166,9 @@ class Cluster:
                     continue
                 if beginning and result is not None:
                     raise UserError(result)
-                if not beginning:
+                if beginning:
+                    del lost[None]  # nodes come and go for days: only losses in a row say that no worker starts
+                else:
                     yield job, *result
                 if waiting:
                     number, job = waiting.popleft()

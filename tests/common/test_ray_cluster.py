@@ -125,6 +125,32 @@ def test_a_job_is_told_that_another_worker_had_it(cluster):
     }
 
 
+class Fragile:
+    """Every second of the first `most` dies while it is made, and the others of them with their first job."""
+
+    def __init__(self, folder, most):
+        made = len(list(folder.iterdir()))
+        (folder / str(made)).touch()
+        self._dies = made < most
+        if self._dies and made % 2 == 0:
+            os._exit(1)
+
+    def __call__(self, job, again=False):
+        if self._dies:
+            os._exit(1)
+        return job
+
+
+def test_starts_that_fail_now_and_then_do_not_end_a_long_run(cluster, tmp_path, monkeypatch):
+    # 5 starts fail, never two in a row; between them the first job is lost three times, and the second once.
+    monkeypatch.setattr(ray_cluster, "_TRIES", 3)
+    monkeypatch.setattr(cluster, "slots", lambda: 1)
+    found = list(cluster.workers(Fragile, (tmp_path, 9), range(8)))
+    assert len(list(tmp_path.iterdir())) >= 10
+    assert sorted(job for job, _, _ in found) == list(range(8))
+    assert [job for job, _, error in found if error] == [0]
+
+
 def test_a_folder_is_completed_and_measured_as_on_one_machine(cluster, photos, tmp_path):
     model = tmp_path / "model.keras"
     model_file.save(completion_network(1 / 32), model)
