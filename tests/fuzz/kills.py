@@ -204,7 +204,7 @@ class Kills:
         _run(["--version"], self._folder)  # starts the process that is forked, whose seconds do not count
         for _ in range(2):  # the second time is that of the runs to come
             shutil.rmtree(whole, ignore_errors=True)
-            code, seconds, error = _run(self._killed.command(photos, whole), self._folder)
+            code, self._seconds, error = _run(self._killed.command(photos, whole), self._folder)
             assert code == 0, error[-500:]
         writes = (self._folder / "writes").stat().st_size
         assert _contents(whole, self._killed.results)
@@ -212,17 +212,18 @@ class Kills:
         count = max(1, round(inputs * self._killed.share * _SHARE))
         number = 0
         while number < count and self.counts["too late"] < 3 * count:
-            if self._kill(photos, seconds, self._rng.randrange(writes) if number % 2 == 0 else None, number):
+            if self._kill(photos, self._rng.randrange(writes) if number % 2 == 0 else None, number):
                 number += 1
 
-    def _kill(self, photos, seconds, at, number):
+    def _kill(self, photos, at, number):
         """Kill it once; whether it was there to be killed."""
         whole, place = self._folder / "whole", self._folder / "killed"
         (output := place / "output").mkdir(parents=True)
         try:
-            moment = None if at is not None else self._rng.uniform(0.2, 0.9) * seconds
-            code, _, error = _run(self._killed.command(photos, output), self._folder, moment, at)
-            if code == 0:
+            moment = None if at is not None else self._rng.uniform(0.2, 0.9) * self._seconds
+            code, seconds, error = _run(self._killed.command(photos, output), self._folder, moment, at)
+            if code == 0:  # the machine was busier before
+                self._seconds = min(self._seconds, seconds)
                 self.counts["too late"] += 1
                 return False
             parts = any(_parts(place))
