@@ -1,6 +1,6 @@
 """Seconds from an empty environment to the first completed photo: wheel, venv, `pip install`, `glcic complete`.
 
-    python -m benchmarks.first_photo [--json=first_photo.json]
+    python -m benchmarks.first_photo [--python=python3.13] [--json=first_photo.json]
 
 pip keeps its cache out of it, so that every package is downloaded: most of the installation is the connection's.
 """
@@ -17,6 +17,7 @@ from absl import flags
 from glcic_tf.common import cli, files
 from glcic_tf.common.errors import UserError
 
+_PYTHON = flags.DEFINE_string("python", sys.executable, "which Python the environment is of")
 _JSON = flags.DEFINE_string("json", None, "file to write the figures to")
 ROOT = Path(__file__).parents[1]
 _PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -28,7 +29,7 @@ def stages(folder):
     given = [f"--image={photo / 'photo.jpg'}", f"--mask={photo / 'mask.png'}"]
     return {
         "wheel": [sys.executable, *_PIP, "wheel", "--no-deps", f"--wheel-dir={folder}", str(ROOT)],
-        "empty environment": [sys.executable, "-m", "venv", str(folder / "venv")],
+        "empty environment": [_PYTHON.value, "-m", "venv", str(folder / "venv")],
         "pip install": [str(python), *_PIP, "install", "--no-cache-dir", f"--find-links={folder}", "glcic_tf"],
         "first photo": [str(folder / "venv/bin/glcic"), "complete", *given, f"--output={folder / 'first.png'}"],
         "second photo": [str(folder / "venv/bin/glcic"), "complete", *given, f"--output={folder / 'second.png'}"],
