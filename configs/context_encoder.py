@@ -5,7 +5,7 @@
 Other sizes and other holes are refused. From the paper: both networks are trained together from the start, the squared
 and the adversarial error weigh 0.999 and 0.001, and C's learning rate is ten times D's. From its authors' release: Adam
 with 0.002 and 0.0002, beta1 of 0.5, a batch of 64, and the usual form of the adversarial loss. Chosen here: the steps,
-bfloat16 where the device has it, and photos that are resized as for GLCIC (their release: shorter edge 350 px) and
+bfloat16 where the device gains by it, and photos that are resized as for GLCIC (their release: shorter edge 350 px) and
 mirrored, so that configs/centre.py trains GLCIC on the same examples. glcic_tf/networks/context_encoder.py says what
 differs from the paper's network.
 """

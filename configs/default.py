@@ -20,7 +20,7 @@ def get_config():
     config.seed = 0  # of the initial weights, the order of the photos, the crops and the holes
     config.deterministic = False  # bit-equal runs on CPU, at some cost in speed
     # float32 | mixed_bfloat16 (TPU, Ampere and later, recent CPUs) | mixed_float16 (T4, V100) | auto: mixed_bfloat16
-    # where the device has it, else float32
+    # where the device gains by it, else float32
     config.precision = "float32"
     config.jit_compile = False  # XLA for the step; one replica only; slower on CPU
     config.accumulate_steps = 1  # a replica processes its share of a batch in so many parts, to need less memory

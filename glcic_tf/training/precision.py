@@ -12,7 +12,7 @@ _AMPERE = (8, 0)  # the first GPUs with bfloat16, by their compute capability
 
 
 def choose(policy, strategy, cluster):
-    """Choose the precision, and say in the log what "auto" has become, or that bfloat16 is emulated here.
+    """Choose the precision, and say in the log what "auto" has become, or that bfloat16 is slow here.
 
     Args:
         policy: one of `settings.POLICIES`.
@@ -28,11 +28,13 @@ def choose(policy, strategy, cluster):
     everywhere = bool(cluster.exchange([here]).all())
     if policy == AUTO_POLICY:
         policy = "mixed_bfloat16" if everywhere else "float32"
-        whose = f"the {device} has bfloat16" if here else f"the {device} has no bfloat16"
-        _logger.info("precision: %s (%s)", policy, whose if here == everywhere else "some workers have no bfloat16")
+        whose = f"the {device} gains by bfloat16" if here else f"the {device} does not gain by bfloat16"
+        _logger.info(
+            "precision: %s (%s)", policy, whose if here == everywhere else "some workers do not gain by bfloat16"
+        )
     elif not here:
         _logger.warning(
-            "config.precision=mixed_bfloat16: the %s has no bfloat16 and emulates it, several times as slow as "
+            "config.precision=mixed_bfloat16: the %s does not gain by bfloat16, which may take several times as long as "
             "float32: set --config.precision=float32, or auto",
             device,
         )
@@ -40,11 +42,11 @@ def choose(policy, strategy, cluster):
 
 
 def _bfloat16(strategy):
-    """What the strategy's devices in this process are, for messages, and whether they compute in bfloat16."""
+    """What the strategy's devices in this process are, for messages, and whether they gain by bfloat16."""
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return "TPU", True
     if any("GPU" in device.upper() for device in strategy.extended.worker_devices):
         gpus = tf.config.list_physical_devices("GPU")
         capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
         return "GPU", all(capability is None or capability >= _AMPERE for capability in capabilities)
-    return "processor", processor.has_bfloat16()
+    return "processor", processor.gains_by_bfloat16()

@@ -16,8 +16,8 @@ from glcic_tf.training.cluster import Cluster
 
 @pytest.fixture
 def bfloat16(monkeypatch):
-    """A function that says whether the processor has it."""
-    return lambda has: monkeypatch.setattr(processor, "has_bfloat16", lambda: has)
+    """A function that says whether the processor gains by it."""
+    return lambda has: monkeypatch.setattr(processor, "gains_by_bfloat16", lambda: has)
 
 
 @pytest.fixture
@@ -43,15 +43,15 @@ def choose(policy, others=()):
 @pytest.mark.parametrize(
     ("policy", "has", "expected", "told"),
     [
-        ("auto", True, "mixed_bfloat16", "precision: mixed_bfloat16 (the processor has bfloat16)"),
-        ("auto", False, "float32", "precision: float32 (the processor has no bfloat16)"),
+        ("auto", True, "mixed_bfloat16", "precision: mixed_bfloat16 (the processor gains by bfloat16)"),
+        ("auto", False, "float32", "precision: float32 (the processor does not gain by bfloat16)"),
         ("mixed_bfloat16", True, "mixed_bfloat16", ""),
         (
             "mixed_bfloat16",
             False,
             "mixed_bfloat16",
-            "config.precision=mixed_bfloat16: the processor has no bfloat16 and emulates it, several times as slow as "
-            "float32: set --config.precision=float32, or auto",
+            "config.precision=mixed_bfloat16: the processor does not gain by bfloat16, which may take several times as "
+            "long as float32: set --config.precision=float32, or auto",
         ),
         ("float32", True, "float32", ""),
         ("float32", False, "float32", ""),
@@ -100,8 +100,8 @@ def test_a_run_goes_on_where_auto_becomes_another(photos, tmp_path, bfloat16, ca
     assert loop.train(config, photos, run)
     said = [record.message for record in caplog.records if record.message.startswith("precision")]
     assert said == [
-        "precision: mixed_bfloat16 (the processor has bfloat16)",
-        "precision: float32 (the processor has no bfloat16)",
+        "precision: mixed_bfloat16 (the processor gains by bfloat16)",
+        "precision: float32 (the processor does not gain by bfloat16)",
     ]
     assert json.loads((run / "config.json").read_text())["precision"] == "auto"
     assert config.precision == "auto"  # the caller's is left alone
