@@ -34,8 +34,8 @@ def choose(policy, strategy, cluster):
         )
     elif not here:
         _logger.warning(
-            "config.precision=mixed_bfloat16: the %s does not gain by bfloat16, which may take several times as long as "
-            "float32: set --config.precision=float32, or auto",
+            "config.precision=mixed_bfloat16: the %s does not gain by bfloat16, which may take several times as "
+            "long as float32: set --config.precision=float32, or auto",
             device,
         )
     return policy
