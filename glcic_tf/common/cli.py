@@ -70,6 +70,8 @@ def run(main, define_flags=None, command=None, extra=""):
             say(error)
             sys.exit(2 if isinstance(error, UsageError) else 1)
         except PermissionError as error:
+            if error.filename is None:
+                raise
             say(files.told_of_permission(error))
             sys.exit(1)
         return rest

@@ -39,6 +39,7 @@ _MM_PER_INCH = 25.4
 _STRIP_ROWS = 64
 _HEIF_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SyntaxError)
 _AVIF_SEQUENCE = b"ftypavis"
+_UNSPECIFIED = 2  # colour primaries, by H.273
 
 
 class BrokenImageError(Exception):
@@ -280,7 +281,7 @@ def _code_points(data):
         told = pi_heif.open_heif(io.BytesIO(data)).info.get("nclx_profile") or {}
     except _HEIF_ERRORS:
         return {}
-    return icc_profile.of_code_points(told.get("color_primaries"), told.get("transfer_characteristics"))
+    return icc_profile.of_code_points(told.get("color_primaries", _UNSPECIFIED), told.get("transfer_characteristics"))
 
 
 def _decode_bmp(data, max_pixels):

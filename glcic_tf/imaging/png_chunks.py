@@ -35,6 +35,8 @@ def read(data):
             found["dpi"] = x * _INCH_M, y * _INCH_M
     if len(chunks.get(b"cICP", b"")) == 4:
         found |= icc_profile.of_code_points(*chunks[b"cICP"][:2], grey)
+        if "cicp" in found:
+            found["cicp"] = chunks[b"cICP"]  # as it is: its values may not be of full range
     elif b"iCCP" not in chunks and b"sRGB" not in chunks and len(chunks.get(b"gAMA", b"")) == 4:
         gamma = int.from_bytes(chunks[b"gAMA"]) / 100_000
         places = struct.unpack(">8I", chunks[b"cHRM"]) if len(chunks.get(b"cHRM", b"")) == 32 else None

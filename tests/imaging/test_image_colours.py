@@ -139,11 +139,12 @@ def test_a_profile_counts_more_than_gamma_and_hdr_is_kept(tmp_path):
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     (tmp_path / "in.png").write_bytes(png(GAMMA, chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))))
     assert images.open_image(tmp_path / "in.png").metadata.icc == icc
-    hdr = bytes([9, 16, 0, 1])
-    (tmp_path / "in.png").write_bytes(png(chunk(b"cICP", hdr)))
-    opened = images.open_image(tmp_path / "in.png")
-    images.write_image(tmp_path / "out.png", opened.pixels, metadata=opened.metadata)
-    assert chunk(b"cICP", hdr) in (tmp_path / "out.png").read_bytes()
+    for full_range in (1, 0):
+        hdr = bytes([9, 16, 0, full_range])
+        (tmp_path / "in.png").write_bytes(png(chunk(b"cICP", hdr)))
+        opened = images.open_image(tmp_path / "in.png")
+        images.write_image(tmp_path / "out.png", opened.pixels, metadata=opened.metadata)
+        assert chunk(b"cICP", hdr) in (tmp_path / "out.png").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".avif", ".heic"])
