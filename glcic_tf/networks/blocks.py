@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from glcic_tf.networks.batch_norm import SyncBatchNormalization
+from glcic_tf.networks.training_layers import SyncBatchNormalization
 
 BATCH_NORM_EPSILON = 1e-5  # Torch's; Keras' own default is 1e-3
 BATCH_NORM_MOMENTUM = 0.9  # Torch calls it 0.1; with Keras' 0.99 inference mode is useless for thousands of steps

@@ -19,6 +19,7 @@ from glcic_tf.networks.blocks import (
     scaled,
     variation,
 )
+from glcic_tf.networks.training_layers import DilatedConv2D
 
 
 def completion_network(
@@ -40,7 +41,7 @@ def completion_network(
         mean_pixel: RGB that the hole is filled with at the input, after `input_scale` and `input_offset`: the mean of
             the training photos, in [0, 1]. It is a weight of the layer `mean_pixel`, so it travels inside the model
             file.
-        synchronized: for training: batch statistics over all replicas, computed faster on one, see `batch_norm`.
+        synchronized: for training: batch statistics over all replicas, computed faster on one, see `training_layers`.
         dtype: Keras dtype policy of the hidden layers, the global policy if None. Input and output are always float32.
         relu_first: ReLU comes before batch normalisation, as in GLCIC-PyTorch.
         epsilon: what batch normalisation adds to the variance.
@@ -67,7 +68,8 @@ def completion_network(
             if strides == 2:
                 x = downsample(x, filters, kernel_size, name)
             else:
-                x = layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)
+                kind = DilatedConv2D if synchronized and dilation_rate > 1 else layers.Conv2D
+                x = kind(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)
             return norm_and_relu(x, "", index, relu_first, epsilon, synchronized)
 
         def deconv(x, index, filters):

@@ -6,7 +6,7 @@
 import re
 
 from glcic_tf.networks import plain
-from glcic_tf.networks.batch_norm import as_keras_own
+from glcic_tf.networks.training_layers import as_keras_own
 
 
 def fold_batch_norm(model):

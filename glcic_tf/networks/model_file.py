@@ -15,10 +15,10 @@ import numpy as np
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.networks import frames
-from glcic_tf.networks.batch_norm import as_keras_own
 from glcic_tf.networks.model_config import RefusedModel
 from glcic_tf.networks.model_zip import NOTES, check, opened, user_error
 from glcic_tf.networks.model_zip import read_metadata as read_metadata  # for those who load a model and want its notes
+from glcic_tf.networks.training_layers import as_keras_own
 
 # Fields that Keras 3.14 and 3.15 added to layers and initialisers, with the values that change nothing. Older versions
 # refuse to load a file that names these fields.

@@ -12,6 +12,7 @@ from glcic_tf.apps.portable import bundle, state_files
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
 from glcic_tf.data import sources
+from glcic_tf.networks import training_layers
 from glcic_tf.training import checkpoints, steps, train_state
 from glcic_tf.training.optimizers import inner
 from glcic_tf.training.run import Run
@@ -115,9 +116,7 @@ def make_program(state, stage, steps_per_call):
         tf.TensorSpec([], tf.int32, "n"),
     ]
 
-    @tf.function(jit_compile=True, autograph=False)
-    def program(image, mask, patch, real_patch, n):
-        batches = {"image": image, "mask": mask, "patch": patch, "real_patch": real_patch}
+    def do_steps(batches, n):
         if steps_per_call == 1:  # without a loop: XLA's convolutions on the CPU are many times slower inside one
             return steps.means(advance({name: values[0] for name, values in batches.items()}, start()), 1)
         _, results = tf.while_loop(
@@ -127,6 +126,11 @@ def make_program(state, stage, steps_per_call):
             parallel_iterations=1,
         )
         return steps.means(results, n)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def program(image, mask, patch, real_patch, n):
+        with training_layers.traced_for_xla():
+            return do_steps({"image": image, "mask": mask, "patch": patch, "real_patch": real_patch}, n)
 
     return program, arguments
 

@@ -1,9 +1,41 @@
-"""Batch normalisation for training: over all replicas, and on a single one by TensorFlow's fused kernels."""
+"""Layers that compute what Keras' own do, but train faster; in every file those of Keras stand in their place.
+
+Batch normalisation is over all replicas, and on a single one by TensorFlow's fused kernels. Where XLA compiles the step
+for an accelerator, which is bound by the bytes that it reads and writes, some things are spelled differently.
+"""
+
+import contextlib
+import contextvars
 
 import keras
 import tensorflow as tf
 
-_KERAS_OWN = {"module": "keras.layers", "class_name": "BatchNormalization", "registered_name": None}
+_for_xla = contextvars.ContextVar("for_xla", default=False)
+
+
+@contextlib.contextmanager
+def traced_for_xla():
+    """Say that what this thread traces inside will be compiled by XLA, and never run by TensorFlow's own kernels."""
+    token = _for_xla.set(True)
+    try:
+        yield
+    finally:
+        _for_xla.reset(token)
+
+
+@keras.saving.register_keras_serializable("glcic_tf")
+class DilatedConv2D(keras.layers.Conv2D):
+    """A dilated convolution, which XLA gets as one operation.
+
+    TensorFlow's CPU kernels have no gradient of it. So it is spelled as a rearrangement into a batch of smaller images,
+    an ordinary convolution, and the way back, for which XLA copies whole maps, forwards and backwards.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """Convolve: [batch, height, width, channels] -> [batch, height', width', filters]."""
+        if not _for_xla.get():
+            return super().convolution_op(inputs, kernel)
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
 
 
 @keras.saving.register_keras_serializable("glcic_tf")
@@ -17,6 +49,9 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
       in the policy's dtype and computes in float32, and another computes its gradient. In float64, for which there are
       no such kernels, Keras' own are used.
     - On several replicas, Keras sums three vectors over them, one after the other; here they are summed together.
+    - For XLA, the statistics are sums of the inputs and of their squares, which it computes in the pass that writes the
+      inputs. The moving mean is taken off first: the squares of what is far from 0 would leave no digits for a
+      difference.
 
     Its second derivatives are right, as R1 needs them. Those of Keras' layer without `synchronized` are not:
     `tf.nn.moments` stops the gradient at the mean, which is right for the first derivative and wrong for the second.
@@ -25,7 +60,7 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         """Normalise; if `training`, the batch's statistics update the moving ones."""
         alone = _replicas() == 1 and inputs.dtype != tf.float64 and mask is None
-        if not (training and self.trainable and alone):
+        if not (training and self.trainable and alone) or _for_xla.get():
             return super().call(inputs, training=training, mask=mask)
         # XLA computes the variance as E[x^2] - E[x]^2, which rounding can make negative if the mean is large. So each
         # channel is first shifted by one of its values, which changes neither the outputs nor any of their derivatives.
@@ -49,14 +84,18 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):
     def _moments(self, inputs, mask):
         """Return mean and variance [channels] over all replicas; overrides the method that Keras' `call` uses."""
         replicas = _replicas()
-        if mask is not None or replicas == 1:
+        if mask is not None or replicas == 1 and not _for_xla.get():
             return super()._moments(inputs, mask)
-        axes = list(range(len(inputs.shape) - 1))
+        axes, shift = list(range(len(inputs.shape) - 1)), 0
+        if replicas == 1:
+            shift = tf.stop_gradient(tf.cast(self.moving_mean, inputs.dtype))
+            inputs -= shift
         sums = tf.stack([tf.reduce_sum(inputs, axes), tf.reduce_sum(tf.square(inputs), axes)])
-        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        if replicas > 1:
+            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
         n = tf.size(inputs) // inputs.shape[-1] * replicas
         mean, mean_square = tf.unstack(sums / tf.cast(n, sums.dtype))
-        return mean, tf.maximum(mean_square - tf.square(mean), 0)
+        return mean + shift, tf.maximum(mean_square - tf.square(mean), 0)
 
 
 def _replicas():
@@ -64,6 +103,10 @@ def _replicas():
     return replica.num_replicas_in_sync if replica else 1
 
 
+_KERAS_OWN = {kind.__name__: kind.__base__.__name__ for kind in (DilatedConv2D, SyncBatchNormalization)}
+
+
 def as_keras_own(config):
-    """Return a layer's config with Keras' own class in place of the one above; other layers' configs as they are."""
-    return config | _KERAS_OWN if config.get("class_name") == SyncBatchNormalization.__name__ else config
+    """Return a layer's config with Keras' own class in place of one of those above; other layers' as they are."""
+    own = _KERAS_OWN.get(config.get("class_name"))
+    return config | {"module": "keras.layers", "class_name": own, "registered_name": None} if own else config

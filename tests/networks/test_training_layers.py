@@ -1,5 +1,6 @@
-"""batch_norm: the layer gives what Keras' own gives, on one replica and two, and is replaced by it in every file."""
+"""training_layers: they give what Keras' own give, and are replaced by those in every file."""
 
+import contextlib
 import json
 import zipfile
 
@@ -10,8 +11,8 @@ import tensorflow as tf
 from test_folding import batch, randomize
 
 from glcic_tf.networks import folding, model_file
-from glcic_tf.networks.batch_norm import SyncBatchNormalization
 from glcic_tf.networks.completion import completion_network
+from glcic_tf.networks.training_layers import DilatedConv2D, SyncBatchNormalization, traced_for_xla
 from glcic_tf.training import devices
 
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
@@ -159,6 +160,65 @@ def test_channels_far_from_0_keep_their_variance(mean, deviation, jit_compile):
     assert np.isfinite(gradient).all()
 
 
+def values_and_gradients(layer, inputs, for_xla):
+    """Outputs and the gradients of a sum over them, as XLA computes what was traced for it or as it comes."""
+    weights = tf.constant(np.random.default_rng(1).normal(size=layer(inputs).shape), layer.compute_dtype)
+
+    @tf.function(jit_compile=for_xla, autograph=False)
+    def run(x):
+        with traced_for_xla() if for_xla else contextlib.nullcontext(), tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+            loss = tf.reduce_sum(weights * tf.sin(outputs))
+            return outputs, *tape.gradient(loss, [x, *layer.trainable_variables])
+
+    operations = {operation.type for operation in run.get_concrete_function(inputs).graph.get_operations()}
+    return [value.numpy() for value in run(inputs)], operations
+
+
+@pytest.mark.parametrize("moving_mean", [0.0, 2.0])
+def test_batch_norm_for_xla_gives_the_same(moving_mean):
+    found = []
+    for for_xla in (True, False):
+        layer, inputs = layer_and_inputs("float64")
+        layer.moving_mean.assign([moving_mean] * 4)
+        values, operations = values_and_gradients(layer, inputs, for_xla)
+        assert not any(name.startswith("FusedBatchNorm") for name in operations)  # float64 has none either way
+        found.append([*values, layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+    for ours, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("far", [1.0, 1000.0])
+def test_batch_norm_for_xla_needs_a_moving_mean_that_is_near(far):
+    """With it, a channel far from 0 keeps its variance; without it, results are inexact and still finite."""
+    layer, _ = layer_and_inputs("float32")
+    inputs = tf.constant(far + 0.1 * np.random.default_rng(2).normal(size=(4, 9, 9, 4)), tf.float32)
+    (outputs, *gradients), _ = values_and_gradients(layer, inputs, True)
+    assert np.isfinite(outputs).all() and all(np.isfinite(gradient).all() for gradient in gradients)
+    layer.moving_mean.assign([far] * 4)
+    (outputs, *_), _ = values_and_gradients(layer, inputs, True)
+    x = inputs.numpy().astype(np.float64)
+    expected = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * layer.gamma.numpy() + layer.beta.numpy()
+    np.testing.assert_allclose(outputs, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("dilation, size", [(2, (9, 12)), (4, (8, 8)), (16, (12, 20))])
+def test_dilated_convolutions_for_xla_are_one_operation(dilation, size):
+    found = []
+    for kind, for_xla in ((DilatedConv2D, True), (DilatedConv2D, False), (keras.layers.Conv2D, False)):
+        keras.utils.set_random_seed(0)
+        layer = kind(5, 3, padding="same", dilation_rate=dilation, dtype="float64")
+        inputs = tf.constant(np.random.default_rng(0).normal(size=(2, *size, 3)))
+        layer.build(inputs.shape)
+        values, operations = values_and_gradients(layer, inputs, for_xla)
+        assert ("SpaceToBatchND" in operations) == (not for_xla)
+        found.append(values)
+    for values in found[:2]:
+        for ours, expected in zip(values, found[2], strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("make", ["model_file", "folding"])
 def test_networks_for_use_have_keras_own(make, tmp_path):
     trained = randomize(completion_network(1 / 16, synchronized=True, dtype="mixed_bfloat16"))
@@ -170,7 +230,8 @@ def test_networks_for_use_have_keras_own(make, tmp_path):
     else:
         model_file.save(trained, tmp_path / "c.keras")
         with zipfile.ZipFile(tmp_path / "c.keras") as archive:
-            assert "Sync" not in json.dumps(json.loads(archive.read("config.json")))
+            config = json.dumps(json.loads(archive.read("config.json")))
+        assert "Sync" not in config and "Dilated" not in config
         copy = model_file.load(tmp_path / "c.keras")
     expected = own(batch(), training=False)
     np.testing.assert_allclose(copy(batch(), training=False), expected, atol=1e-4)
