@@ -1,13 +1,15 @@
 """glcic portable compile: what the compiler counts becomes a table, and what cannot be is one line."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
 
 from glcic_tf.__main__ import main
 from glcic_tf.apps.portable import compile_bundle
-from glcic_tf.apps.portable.compile_bundle import CHIPS, Chip, Report
+from glcic_tf.apps.portable.chips import CHIPS, Chip
+from glcic_tf.apps.portable.compile_bundle import Report
 
 pytest_plugins = ["portable_helpers"]
 
@@ -39,20 +41,27 @@ def test_roofline(flops, accessed, memory, fits, seconds):
 
 
 def test_what_does_not_fit_at_all():
-    report = Report("a", "joint", 8, 0, 0, 0, 0, 0, CHIPS["v5e"], "Used 20G of 15.75G")
+    report = Report("a", "joint", 8, 0, 0, 0, 0, 0, CHIPS["tpu"]["v5e"], "Used 20G of 15.75G")
     assert not report.fits and "does not fit: Used 20G" in compile_bundle.row(report)
 
 
-@pytest.mark.parametrize("target", ["gpu:h100:1", "tpu", "tpu:v1:2x2", "v5e:2x2"])
+def test_bytes_that_nobody_counted():
+    report = Report("a", "joint", 8, 100e12, None, 2**30, 2**29, 2**31, Chip(100, 50, 4))
+    assert report.roofline_s == pytest.approx(1.0)
+    assert [cell.strip() for cell in compile_bundle.row(report).split("|")][4] == "?"
+
+
+@pytest.mark.parametrize("target", ["gpu:h100:1", "gpu", "gpu:v5e", "tpu", "tpu:v1:2x2", "tpu:h100", "v5e:2x2"])
 def test_targets_that_are_none(capsys, bundle, target):
     code, out, err = do(capsys, f"--bundle={bundle}", f"--target={target}")
     assert (code, out, err.count("\n")) == (2, "", 1) and f"--target={target}: expected tpu:CHIP:TOPOLOGY" in err
 
 
-def test_without_the_compiler(capsys, bundle, monkeypatch):
+@pytest.mark.parametrize(("target", "package"), [("tpu:v5e:2x2", "jax[tpu]"), ("gpu:a100", "jax[cuda13]")])
+def test_without_the_compiler(capsys, bundle, monkeypatch, target, package):
     monkeypatch.setattr(compile_bundle.pjrt.importlib.util, "find_spec", lambda name: None)
-    code, out, err = do(capsys, f"--bundle={bundle}")
-    assert (code, out, err.count("\n")) == (1, "", 1) and "the package libtpu" in err
+    code, out, err = do(capsys, f"--bundle={bundle}", f"--target={target}")
+    assert (code, out, err.count("\n")) == (1, "", 1) and f"pip install '{package}'" in err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, of 137 MB, is not installed")
@@ -67,4 +76,15 @@ def test_small_programs_are_compiled(capfd, bundle):
     code, out, _ = do(capfd, f"--bundle={bundle}", "--phase=joint")
     assert code == 0 and len(out.splitlines()) == 2
     code, _, err = do(capfd, f"--bundle={bundle}", "--target=tpu:v5e:9x9x9")
-    assert code == 1 and "--target=tpu:v5e:9x9x9: cannot be compiled for" in err
+    assert code == 1 and "--target: cannot compile for v5e:9x9x9" in err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="2 GB: JAX for GPUs is not installed")
+def test_small_programs_are_compiled_for_a_gpu(bundle):
+    """In a process of its own, in which JAX has not looked for a GPU yet."""
+    command = [sys.executable, "-m", "glcic_tf", "portable", "compile", f"--bundle={bundle}", "--target=gpu:h100"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for line, phase in zip(done.stdout.splitlines()[1:], ("completion", "discriminator", "joint"), strict=True):
+        cells = [cell.strip() for cell in line.split("|")]
+        assert cells[1:3] == [phase, "4"] and cells[4] == "?" and cells[7].startswith("yes, ") and float(cells[3]) > 0

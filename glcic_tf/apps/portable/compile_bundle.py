@@ -4,24 +4,8 @@ import typing
 
 from glcic_tf.apps.portable import pjrt
 from glcic_tf.apps.portable.bundle import Bundle
+from glcic_tf.apps.portable.chips import CHIPS, Chip, description
 from glcic_tf.common.errors import UsageError
-
-
-class Chip(typing.NamedTuple):
-    """What a chip can do at its best, as its maker says.
-
-    Attributes:
-        tflops: peak speed of bfloat16 matrix products, 10^12 / s.
-        gb_per_s: bandwidth of its memory, 10^9 bytes / s.
-        gib: its memory, 2^30 bytes.
-    """
-
-    tflops: float
-    gb_per_s: float
-    gib: float
-
-
-CHIPS = {"v5e": Chip(197, 819, 16)}
 
 
 class Report(typing.NamedTuple):
@@ -29,7 +13,7 @@ class Report(typing.NamedTuple):
 
     Attributes:
         stage, phase, batch: whose step it is, and how many images that has.
-        flops, bytes_accessed: what one step takes.
+        flops, bytes_accessed: what one step takes; the compiler for GPUs does not count the bytes (None).
         temporaries, arguments: memory of a call in bytes; the state is among the arguments.
         memory: all of a call, bytes.
         chip: Chip.
@@ -40,7 +24,7 @@ class Report(typing.NamedTuple):
     phase: str
     batch: int
     flops: float
-    bytes_accessed: float
+    bytes_accessed: float | None
     temporaries: int
     arguments: int
     memory: int
@@ -55,7 +39,7 @@ class Report(typing.NamedTuple):
     @property
     def roofline_s(self):
         """The least that a step can take, seconds: all operations, or all accesses, at the chip's peak."""
-        return max(self.flops / self.chip.tflops / 1e12, self.bytes_accessed / self.chip.gb_per_s / 1e9)
+        return max(self.flops / self.chip.tflops / 1e12, (self.bytes_accessed or 0) / self.chip.gb_per_s / 1e9)
 
     @property
     def images_per_s(self):
@@ -68,7 +52,7 @@ def compile_bundle(bundle, target, phase="all"):
 
     Args:
         bundle: folder that `export` wrote.
-        target: "tpu:CHIP:TOPOLOGY", such as "tpu:v5e:2x2". A program runs on one chip of these.
+        target: "tpu:CHIP:TOPOLOGY", such as "tpu:v5e:2x2", or "gpu:CHIP". A program runs on one chip of these.
         phase: `completion`, `discriminator`, `joint`, or `all`.
 
     Yields:
@@ -79,14 +63,18 @@ def compile_bundle(bundle, target, phase="all"):
         UserError: the bundle is missing or damaged, the compiler is missing, or it refuses a program.
     """
     platform, _, topology = target.partition(":")
-    chip = CHIPS.get(topology.partition(":")[0])
-    if platform != "tpu" or chip is None:
-        raise UsageError(f"--target={target}: expected tpu:CHIP:TOPOLOGY, CHIP one of {', '.join(CHIPS)}: tpu:v5e:2x2.")
+    name = topology.partition(":")[0] if platform == "tpu" else topology
+    chip = CHIPS.get(platform, {}).get(name)
+    if chip is None:
+        raise UsageError(
+            f"--target={target}: expected tpu:CHIP:TOPOLOGY, such as tpu:v5e:2x2, or gpu:CHIP, CHIP one of "
+            f"{', '.join(CHIPS['gpu'])}."
+        )
     opened = Bundle(bundle)
     entries = [entry for entry in opened.manifest["stages"] if phase in ("all", entry["stage"]["phase"])]
     if not entries:
         raise UsageError(f"--phase={phase}: {bundle} has no stage of it; export it anew, or choose another.")
-    device = pjrt.absent_device(platform, topology)
+    device = pjrt.absent_gpu(target, description(chip)) if chip.gpu else pjrt.absent_tpu(topology)
     for entry in entries:
         stage = entry["stage"]
         of = (stage["name"], stage["phase"], stage["batch_size"])
@@ -99,7 +87,7 @@ def compile_bundle(bundle, target, phase="all"):
         yield Report(
             *of,
             program.flops or 0,
-            program.bytes_accessed or 0,
+            program.bytes_accessed,
             stats.temp_size_in_bytes,
             stats.argument_size_in_bytes,
             program.memory_bytes,
@@ -109,7 +97,7 @@ def compile_bundle(bundle, target, phase="all"):
 
 _COLUMNS = (
     ("TFLOP", lambda r: f"{r.flops / 1e12:.4g}"),
-    ("GB accessed", lambda r: f"{r.bytes_accessed / 1e9:.4g}"),
+    ("GB accessed", lambda r: "?" if r.bytes_accessed is None else f"{r.bytes_accessed / 1e9:.4g}"),
     ("temporaries, GiB", lambda r: f"{r.temporaries / 2**30:.2f}"),
     ("arguments, GiB", lambda r: f"{r.arguments / 2**30:.2f}"),
     ("fits", lambda r: f"{'yes' if r.fits else 'no'}, {r.memory / 2**30:.1f} of {r.chip.gib:g}"),

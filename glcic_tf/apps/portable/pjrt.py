@@ -119,8 +119,9 @@ class AbsentProgram(_Compiled):
 
     def __init__(self, hlo, name, device):
         try:
-            text = _jax.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(hlo))
-            text = text.replace("mhlo.copy", "stablehlo.convert")  # which the TPU's compiler does not know
+            self._computation = xla_client.XlaComputation(hlo)
+            text = _jax.mlir.xla_computation_to_mlir_module(self._computation)
+            text = text.replace("mhlo.copy", "stablehlo.convert")  # which these compilers do not know
             with mlir.make_ir_context() as context, ir.Location.unknown(context):
                 options = compiler.get_compile_options(
                     num_replicas=1, num_partitions=1, device_assignment=np.array([[device]]), backend=device.client
@@ -132,26 +133,58 @@ class AbsentProgram(_Compiled):
                 raise MemoryError(first_line(error)) from error
             raise UserError(f"{name}: cannot be compiled for {device.device_kind} ({first_line(error)}).") from error
 
+    @property
+    def flops(self):
+        """As `_Compiled` has it; where the compiler does not say (a GPU's), those of the program as it was given."""
+        counted = super().flops
+        if counted is None:
+            module = self._computation.get_hlo_module()
+            counted = _jax.hlo_module_cost_analysis(xla_client.make_cpu_client(), module)["flops"]
+        return counted
 
-def absent_device(platform, topology):
-    """Return the first device of a kind that this machine need not have, to compile for.
+
+def absent_tpu(topology):
+    """Return the first chip of TPUs that this machine need not have, to compile for.
 
     Args:
-        platform: "tpu".
         topology: such as "v5e:2x2".
 
     Raises:
-        UserError: its compiler is not installed, or knows no such topology.
+        UserError: the compiler is not installed, or knows no such topology.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the package libtpu, the compiler for TPUs, is not installed; run: pip install 'jax[tpu]'")
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # else it asks the network what machine this is
+    return _absent("tpu", topology)
+
+
+def absent_gpu(name, description):
+    """Return a GPU that this machine need not have, to compile for.
+
+    Args:
+        name: what messages call it.
+        description: XLA's GpuTargetConfig in text format.
+
+    Raises:
+        UserError: the compiler is not installed, or does not take the description.
+    """
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        raise UserError("JAX's compiler for GPUs is not installed; run: pip install 'jax[cuda13]'")
+    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # which asks the driver, and there may be none
+    # Kernels are chosen by trying them on the device; Triton's matrix products cannot do without.
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+    )
+    return _absent("cuda", name, target_config=description, topology="1x1x1")
+
+
+def _absent(platform, name, **options):
     from jax.experimental import topologies
 
     try:
-        return topologies.get_topology_desc(topology, platform).devices[0]
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"--target={platform}:{topology}: cannot be compiled for ({first_line(error)}).") from error
+        return topologies.get_topology_desc(name, platform, **options).devices[0]
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise UserError(f"--target: cannot compile for {name} ({first_line(error)}).") from error
 
 
 def put(array):

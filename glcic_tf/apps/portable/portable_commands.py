@@ -58,7 +58,7 @@ def define_run_flags():
 def define_compile_flags():
     """Define the flags of `glcic portable compile`."""
     flags.DEFINE_string("bundle", None, "Folder that export wrote.", required=True)
-    flags.DEFINE_string("target", "tpu:v5e:2x2", "tpu:CHIP:TOPOLOGY; a program runs on one chip of these.")
+    flags.DEFINE_string("target", "tpu:v5e:2x2", "tpu:CHIP:TOPOLOGY (one chip of it), gpu:a100 or gpu:h100.")
     flags.DEFINE_enum("phase", "all", [*PHASES, "all"], "Phase to compile.")
 
 
@@ -121,12 +121,13 @@ def run_run():
 
 
 def run_compile():
-    """Compile the programs of a bundle for a TPU that is not there, and say what a step would take on one chip of it.
+    """Compile the programs of a bundle for a TPU or GPU that is not there, and say what a step would take on it.
 
       glcic portable compile --bundle bundle/ --target=tpu:v5e:2x2
+      glcic portable compile --bundle bundle/ --target=gpu:h100
 
     A line for each stage: operations, bytes accessed and memory as the compiler counts them, whether that fits, and the
-    least time that a step can take at the chip's peak. It needs JAX and libtpu; nothing is run.
+    least time that a step can take at the chip's peak. It needs JAX and the device's compiler; nothing is run.
     """
     from glcic_tf.apps.portable import compile_bundle
 
