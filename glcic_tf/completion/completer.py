@@ -17,7 +17,7 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import blending, engines, inputs, texture, windows
+from glcic_tf.completion import blending, engines, inputs, rims, texture, windows
 from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images, pil_images
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # of the signatures alone
 SCALE_TOLERANCE = 1.2
 # "auto" fills no thinner holes with texture: their surroundings show through anyway.
 MIN_TEXTURE_PX = 12
+_RIM_NOTE = "the mask leaves a rim of what it covers, which stays visible; mask_dilate=2 or so would remove that too."
 
 
 class Completer:
@@ -237,7 +238,11 @@ class Completer:
             names.append("texture")
             notes += [f"{note}."] if note else []
         if blended.any():
-            image = blending.poisson(image, image, blended, unknown & ~textured)
+            rim = None
+            if postprocess == "auto" and self.postprocess != "poisson":
+                rim = rims.left_of_objects(image, blended, unknown)
+                notes += [_RIM_NOTE] if rim.any() else []
+            image = blending.poisson(image, image, blended, unknown & ~textured, rim)
             names.append("poisson")
         return dataclasses.replace(done, image=image, postprocesses=tuple(names), notes=tuple(notes))
 
