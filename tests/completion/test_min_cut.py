@@ -31,6 +31,32 @@ def test_finds_the_least_energy_of_all_labellings(shape, scale, whole):
         np.testing.assert_allclose(_energy(found, unary, down, across), least, atol=1e-5)
 
 
+def _least_of_strip(unary, down, across):
+    """The least energy, column by column: of all states of a column, the best way to come to each."""
+    states = np.array(list(itertools.product((0, 1), repeat=len(unary))))
+    least = np.zeros(1)
+    for column in range(unary.shape[1]):
+        own = states @ unary[:, column] - (states[:, :-1] * states[:, 1:]) @ down[:, column]
+        if column:
+            joint = np.einsum("ip,jp,p->ij", states, states, across[:, column - 1])
+            least = (least[:, None] - joint).min(0)
+        least = least + own
+    return least.min()
+
+
+@pytest.mark.parametrize("gain", [-0.3, 0.5, 0.9, 1.3])  # most pixels gain, some do, few do
+def test_finds_the_least_energy_of_long_strips(gain):
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        unary = rng.normal(gain, 1, (5, 60)).astype(np.float32)
+        down, across = (rng.exponential(0.5, shape).astype(np.float32) for shape in ((4, 60), (5, 59)))
+        found = min_cut.minimise(unary, down, across, np.ones((5, 60), bool))
+        assert 0 < np.count_nonzero(found) < found.size
+        np.testing.assert_allclose(
+            _energy(found, unary, down, across), _least_of_strip(unary, down, across), rtol=1e-5, atol=1e-4
+        )
+
+
 def test_cuts_where_neighbours_alone_decide_nothing():
     # A chain that gains only if all of it joins: 5 pixels at 1 each, 4 edges of 1.5 each.
     unary, across = np.ones((1, 5)), np.full((1, 4), 1.5)
