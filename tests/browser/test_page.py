@@ -206,6 +206,34 @@ def test_phone(open_page, address):
     assert page.get_attribute("#status", "role") == "status"
 
 
+@pytest.mark.parametrize("phone", [True, False], ids=["phone", "desktop"])
+def test_the_canvas_fits_the_photo(open_page, address, tmp_path, phone):
+    """No blank space above or below it, no need to scroll for Download, and the canvas follows where it is extended."""
+
+    def blank(width, height):
+        """Space above and below the photo; it is never enlarged, and 30 px from the border."""
+        box = page.locator(CANVAS).bounding_box()
+        return box["height"] - height * min(1, (box["width"] - 60) / width)
+
+    page = open_page(address, phone=phone)
+    for shape in ((450, 300), (900, 300), (200, 250)):
+        Image.fromarray(skimage.data.coffee()).resize(shape).save(tmp_path / "photo.png")
+        load(page, tmp_path / "photo.png")
+        assert 55 <= blank(*shape) <= 65
+        download = page.locator("#download").bounding_box()
+        assert download["y"] + download["height"] <= page.viewport_size["height"]
+        if shape != (200, 250):
+            page.click("#other")
+            page.wait_for_selector("#photo input[type=file]", state="attached")
+    page.click("#extend button:has-text('Extend the canvas')")
+    page.fill("#sides input >> nth=2", "200")
+    page.press("#sides input >> nth=2", "Tab")
+    page.click("#extend_now")
+    page.wait_for_selector("#status:has-text('400 x 250 px now')")
+    ready(page)
+    assert 55 <= blank(400, 250) <= 65
+
+
 def test_keys(open_page, address, photo, tmp_path):
     page = open_page(address)
     load(page, photo[0])
