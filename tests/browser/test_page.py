@@ -56,6 +56,16 @@ def complete(page, count="Completed in"):
     ready(page)
 
 
+def extend(page, side, added_px, told):
+    """Extend the canvas at a side: left, top, right or bottom by number."""
+    page.click("#extend button:has-text('Extend the canvas')")
+    page.fill(f"#sides input >> nth={side}", str(added_px))
+    page.press(f"#sides input >> nth={side}", "Tab")
+    page.click("#extend_now")
+    page.wait_for_selector(f"#status:has-text('{told}')")
+    ready(page)
+
+
 def download(page, button, folder):
     with page.expect_download() as found:
         page.click(button)
@@ -225,12 +235,7 @@ def test_the_canvas_fits_the_photo(open_page, address, tmp_path, phone):
         if shape != (200, 250):
             page.click("#other")
             page.wait_for_selector("#photo input[type=file]", state="attached")
-    page.click("#extend button:has-text('Extend the canvas')")
-    page.fill("#sides input >> nth=2", "200")
-    page.press("#sides input >> nth=2", "Tab")
-    page.click("#extend_now")
-    page.wait_for_selector("#status:has-text('400 x 250 px now')")
-    ready(page)
+    extend(page, 2, 200, "400 x 250 px now")
     assert 55 <= blank(400, 250) <= 65
 
 
@@ -310,11 +315,6 @@ def test_results_close_up_outline_and_extension(open_page, address, photo, tmp_p
     page.click("#close input")
     page.wait_for_function("whole => document.querySelector('#slider img').src != whole", arg=whole)
 
-    page.click("#extend button:has-text('Extend the canvas')")
-    page.fill("#sides input >> nth=0", "40")
-    page.press("#sides input >> nth=0", "Tab")
-    page.click("#extend_now")
-    page.wait_for_selector("#status:has-text('491 x 300 px now')")
-    ready(page)
+    extend(page, 0, 40, "491 x 300 px now")
     mask = download(page, "#mask_download", tmp_path)[1]
     assert (mask[:, :40] == 255).all() and (mask[:, 40:] == 0).all()
