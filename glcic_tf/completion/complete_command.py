@@ -46,6 +46,12 @@ def define_complete_flags():
     )
     flags.DEFINE_bool("skip_existing", False, "Leave out photos whose output exists: a run that was stopped goes on.")
     flags.DEFINE_string("report", None, "File to add a line of JSON to for each photo: what was done, or its error.")
+    flags.DEFINE_string(
+        "save_mask",
+        None,
+        "PNG file for the mask that was used, white = hole, at the output's size; with folders, the folder for the "
+        "masks. Given as --mask, it gives the same result again.",
+    )
     flags.DEFINE_bool("invert_mask", False, "Black is the hole in the mask, instead of white.")
     flags.DEFINE_bool("resize_mask", False, "Bring a mask of another size to the photo's, instead of refusing it.")
     flags.DEFINE_integer("mask_dilate", 0, "Grow the hole by so many px, if the mask is drawn tightly.", 0, 1024)
@@ -78,6 +84,7 @@ def run_complete():
       glcic complete --image photos/ --mask masks/ --output done/ --skip_existing
       glcic complete --image cut_out.png --output out.png
       glcic complete --image s3://bucket/photos --mask s3://bucket/masks --output s3://bucket/done
+      glcic complete --image cut_out.png --output out.png --save_mask hole.png
       glcic complete --image photo.jpg --uncrop=200,0,200,0 --output wide.png
       glcic complete --image /net/photos/ --mask /net/masks/ --output /net/done/ --cluster=ray://head:10001
 
@@ -99,6 +106,7 @@ def run_complete():
         "jpeg_quality": args.jpeg_quality,
         "skip_existing": args.skip_existing,
         "report": args.report,
+        "save_mask": args.save_mask,
         "engine": args.engine,
     }
     device_choice.choose(args.device, args.cluster, args.engine)

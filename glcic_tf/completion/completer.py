@@ -17,7 +17,7 @@ import numpy as np
 
 from glcic_tf.common import files
 from glcic_tf.common.errors import UserError
-from glcic_tf.completion import blending, engines, inputs, rims, texture, windows
+from glcic_tf.completion import blending, engines, inputs, rims, saved_masks, texture, windows
 from glcic_tf.completion.options import Completion, FilledHole, Options
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import holes, images, pil_images
@@ -153,6 +153,7 @@ class Completer:
         output: str | os.PathLike,
         *,
         overwrite: bool = False,
+        save_mask: str | os.PathLike | None = None,
         max_pixels: int = images.MAX_PIXELS,
         jpeg_quality: int = images.JPEG_QUALITY,
         isolated: bool = False,
@@ -164,7 +165,9 @@ class Completer:
             image: file, see `images.read_image`; turned as EXIF says, and so is the output.
             mask: file, see `images.read_mask`, or "alpha": the hole is where the image is less than half opaque.
             output: file to write; its suffix names the format, see `images.write_image`. Its folder is created.
-            overwrite: replace an output that exists.
+            overwrite: replace an output, and a saved mask of another content, that exist.
+            save_mask: PNG file to write the hole to that was completed, white, at the size of the output: as a mask, it
+                gives the same result again. None: it is not written.
             max_pixels: refuse larger images and masks.
             jpeg_quality: 1 to 100, for JPEG alone.
             isolated: see `images.open_image`.
@@ -183,6 +186,8 @@ class Completer:
             raise UserError(f"{output}: exists already; set overwrite to replace it.")
         given = inputs.read(image, mask, options, max_pixels, isolated)
         inputs.check_not_empty(given.hole, image, mask)
+        save_mask = save_mask and Path(save_mask)
+        saved_masks.check_free(save_mask, given.hole, overwrite)
         try:
             done = self._complete(given, options)
         except MemoryError as error:
@@ -190,7 +195,8 @@ class Completer:
         except frames.OutOfFrame as error:
             raise UserError(f"{image}: {error}") from error
         files.make_folder(output.parent)
-        images.write_image(output, done.image, jpeg_quality, given.metadata)
+        with saved_masks.saved(save_mask, given.hole):
+            images.write_image(output, done.image, jpeg_quality, given.metadata)
         return done
 
     def _complete(self, given, options):

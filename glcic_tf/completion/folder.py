@@ -2,11 +2,12 @@
 
 import contextlib
 import time
+import typing
 from pathlib import Path
 
 from glcic_tf.common import cli, files, storage
 from glcic_tf.common.errors import UsageError, UserError
-from glcic_tf.completion import mask_pairs
+from glcic_tf.completion import mask_pairs, saved_masks
 from glcic_tf.completion.run_report import RunReport
 from glcic_tf.convert import model_names
 from glcic_tf.imaging import image_formats, images, photo_folders
@@ -16,6 +17,15 @@ from glcic_tf.imaging.holes import ALPHA
 _PHOTOS_AT_ONCE = 2
 UNREAD = "unread"  # in place of a mask: an image of a format that is not read
 SUFFIXES = ", ".join(image_formats.PHOTO_SUFFIXES)
+
+
+class Job(typing.NamedTuple):
+    """Paths, or URLs, of one photo: `mask` may also be ALPHA, UNREAD or None, `saved_mask` None."""
+
+    photo: typing.Any
+    mask: typing.Any
+    output: typing.Any
+    saved_mask: typing.Any = None
 
 
 def infer(
@@ -30,6 +40,7 @@ def infer(
     engine="tensorflow",
     skip_existing=False,
     report=None,
+    save_mask=None,
     **options,
 ):
     """Complete one photo or a folder of photos, and say what was done.
@@ -46,6 +57,8 @@ def infer(
         cluster: `ray_cluster.Cluster` that does a folder, with the same files on all nodes; None: this process.
         skip_existing: leave out photos whose output exists, so that a run that was stopped goes on.
         report: file that gets a line of JSON for each photo, see docs/completion.md; None: none is written.
+        save_mask: PNG file (or a folder that exists) for the mask that was used, white = hole; with a folder of photos
+            the folder for the masks. Path or URL; None: none is written.
         **options: the others of `Completer.complete_file`.
 
     Returns:
@@ -65,30 +78,36 @@ def infer(
         if path != ALPHA and not storage.exists(path):
             raise UserError(f"{flag}={path}: there is no such file or folder; check the name.")
     folder = storage.is_folder(image)
-    jobs = _folder_jobs(image, mask, output) if folder else [_single_job(image, mask, output)]
-    there = set() if overwrite else storage.existing([output for *_, output in jobs], output)
-    existing = [job for job in jobs if job[2] in there]
+    save_mask = save_mask and storage.as_path(save_mask)
+    jobs = _folder_jobs(image, mask, output, save_mask) if folder else [_single_job(image, mask, output)]
+    there = set() if overwrite else storage.existing([job.output for job in jobs], output)
+    existing = [job for job in jobs if job.output in there]
     if len(existing) == len(jobs) and not skip_existing:
         raise UserError(
-            f"{jobs[0][2]}: exists already; add --overwrite to replace it, --skip_existing to leave it, or choose "
+            f"{jobs[0].output}: exists already; add --overwrite to replace it, --skip_existing to leave it, or choose "
             "another --output."
         )
+    if save_mask:
+        saved = saved_masks.paths(save_mask, image, [job[:3] for job in jobs])
+        there |= set() if overwrite else storage.existing(saved, save_mask)
+        jobs = [job._replace(saved_mask=path) for job, path in zip(jobs, saved, strict=True)]
     report = RunReport(report)
     if skip_existing:
         for job in existing:
             report.add(job, "skipped")
-        skipped, left_out = len(existing), set(existing)
-        jobs = [job for job in jobs if job not in left_out]
+        skipped = len(existing)
+        jobs = [job for job in jobs if job.output not in there]
         if not folder and not jobs:
-            print(f"{existing[0][2]}: exists already, skipped")
+            print(f"{existing[0].output}: exists already, skipped")
             return 0
     else:
         skipped = 0
 
     if jobs:
         model_names.path_of(model, "--model")  # downloaded if need be
-    if folder and not storage.is_remote(output):
-        files.make_folder(output)  # before hours of work, not after
+    for place in (output, save_mask) if folder else ():
+        if place and not storage.is_remote(place):
+            files.make_folder(place)  # before hours of work, not after
     given = ((model, dtype, engine), overwrite, there, options)
     if folder and cluster is not None:
         return cli.report_each(_done_by(cluster, given, jobs, report), len(jobs), skipped=skipped)
@@ -99,7 +118,7 @@ def infer(
         done = _reported(_Completing(*given), report, say=False)(jobs[0])
     for note in done["notes"]:
         cli.say(f"{image}: {note}")
-    print(_summary(jobs[0][2], done, time.perf_counter() - start))
+    print(_summary(jobs[0].output, done, time.perf_counter() - start))
     return 0
 
 
@@ -115,18 +134,21 @@ class _Completing:
 
     def __call__(self, job, again=False):
         """Complete a photo, a second time perhaps; return what is to be told of it, as a dict of JSON values."""
-        photo, mask, path = job
+        photo, mask, path, saved_mask = job
         if mask == UNREAD:
             raise UserError(f"{photo}: is of a format that is not read ({image_formats.READ} are); convert it.")
         if mask is None:
             raise UserError(f"{photo}: there is no mask of this name among the masks; expected {photo.stem}.png or so.")
         start = time.perf_counter()
-        overwrite = self._overwrite or (again and path not in self._there)
+        overwrite = self._overwrite or (again and self._there.isdisjoint((path, saved_mask)))
         with contextlib.ExitStack() as staged:
             here = staged.enter_context(storage.local_output(path, overwrite))
             photo = staged.enter_context(storage.local(photo))
             mask = mask if mask == ALPHA else staged.enter_context(storage.local(mask))
-            done = self._completer.complete_file(photo, mask, here, overwrite=overwrite, **self._options)
+            saved_mask = staged.enter_context(saved_masks.local_output(saved_mask, overwrite))
+            done = self._completer.complete_file(
+                photo, mask, here, overwrite=overwrite, save_mask=saved_mask, **self._options
+            )
         return done.told() | {"seconds": round(time.perf_counter() - start, 3)}
 
 
@@ -167,15 +189,15 @@ def _single_job(image, mask, output):
         raise UserError(f"--mask={mask}: is a folder, but --image={image} is a file; name the mask of this photo.")
     output = _output_paths([Path(image.name)], output)[0] if storage.is_folder(output) else output
     images.check_writable_suffix(output)
-    return image, mask, output
+    return Job(image, mask, output)
 
 
-def _folder_jobs(folder, mask, output):
-    """Pair the images in a folder with masks: list of (photo, mask, None or UNREAD, output)."""
+def _folder_jobs(folder, mask, output, save_mask):
+    """Pair the images in a folder with masks: list of Job, without saved masks."""
     if storage.exists(output) and not storage.is_folder(output):
         raise UserError(f"--output={output}: is a file, but --image={folder} is a folder; name a folder.")
     # Outputs and masks of this or an earlier call may lie inside the folder of photos.
-    others = [path for path in (mask, output) if path != ALPHA and storage.is_inside(path, folder)]
+    others = [path for path in (mask, output, save_mask) if path and path != ALPHA and storage.is_inside(path, folder)]
     others = [path for path in others if not storage.is_inside(folder, path)]
     found = photo_folders.look_through(folder)
     for thumbnails in found.thumbnail_folders:
@@ -203,8 +225,8 @@ def _folder_jobs(folder, mask, output):
             raise UserError(
                 f"--mask={mask}: no mask is named as a photo in {folder}; expected {names[0].stem}.png or so."
             )
-    jobs = list(zip(photos, mask_of, _output_paths(names, output), strict=True))
-    return jobs + [(path, UNREAD, output / path.relative_to(folder)) for path in unread]
+    jobs = list(map(Job, photos, mask_of, _output_paths(names, output)))
+    return jobs + [Job(path, UNREAD, output / path.relative_to(folder)) for path in unread]
 
 
 def _output_paths(names, output):

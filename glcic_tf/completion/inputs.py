@@ -72,6 +72,8 @@ def read(image, mask, options, max_pixels=images.MAX_PIXELS, isolated=False):
     else:
         hole = holes.from_mask(mask)
 
+    if options.uncrop and hole.shape == options.uncrop.around(pixels.shape):  # that of the result; margins are hole
+        hole = hole[options.uncrop.box(pixels.shape)]
     if hole.shape != pixels.shape[:2] and not options.resize_mask:
         sizes = [f"{width} x {height} px" for height, width in (hole.shape, pixels.shape[:2])]
         advice = "give a mask of that size, or set resize_mask"

@@ -27,18 +27,17 @@ class RunReport:
             self._append("")
 
     def add(self, job, status, **fields):
-        """Write the line of a job (photo, mask, output).
+        """Write the line of a job.
 
         Args:
-            job: its paths.
+            job: a folder.Job.
             status: "done", "skipped" or "failed".
             **fields: JSON values.
         """
         if self._path:
-            photo, _, output = job
             line = {
-                "file": files.printable(str(photo)),
-                "output": files.printable(str(output)),
+                "file": files.printable(str(job.photo)),
+                "output": files.printable(str(job.output)),
                 "status": status,
                 **fields,
             }

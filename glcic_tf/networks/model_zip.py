@@ -1,11 +1,10 @@
 """The outside of a model file: the zip, checked before anything is built from it. Nothing here needs Keras."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
-from glcic_tf.common import files
+from glcic_tf.common import files, storage
 from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.networks.model_config import MAX_BYTES, RefusedModel, check_config
 
@@ -40,10 +39,11 @@ def check(path):
 
 def opened(path):
     """Open a model file after checking its table of contents: a zipfile.ZipFile; raises RefusedModel."""
-    if os.path.isdir(path) or not os.path.exists(path):
-        raise RefusedModel("it is a folder" if os.path.isdir(path) else "there is no such file")
+    here = Path(path)  # never a URL
+    if storage.is_folder(here) or not storage.exists(here):
+        raise RefusedModel("it is a folder" if storage.is_folder(here) else "there is no such file")
     files.check_regular(path, "a model file (.keras)")
-    if Path(path).suffix != ".keras":  # Keras goes by the name as well
+    if here.suffix != ".keras":  # Keras goes by the name as well
         raise RefusedModel("its name does not end in .keras")
     try:
         archive = zipfile.ZipFile(path)

@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 TESTS = HERE.parent
 ROOT = TESTS.parent
-sys.path.insert(0, str(TESTS / "apps"))  # for the helpers of the other tests
+sys.path[:0] = [str(TESTS / "apps"), str(TESTS / "evaluation")]  # for the helpers of the other tests
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 _DESKTOP = {"viewport": {"width": 1024, "height": 640}}

@@ -56,6 +56,16 @@ def complete(page, count="Completed in"):
     ready(page)
 
 
+def extend(page, side, added_px, told):
+    """Extend the canvas at a side: left, top, right or bottom by number."""
+    page.click("#extend button:has-text('Extend the canvas')")
+    page.fill(f"#sides input >> nth={side}", str(added_px))
+    page.press(f"#sides input >> nth={side}", "Tab")
+    page.click("#extend_now")
+    page.wait_for_selector(f"#status:has-text('{told}')")
+    ready(page)
+
+
 def download(page, button, folder):
     with page.expect_download() as found:
         page.click(button)
@@ -206,6 +216,29 @@ def test_phone(open_page, address):
     assert page.get_attribute("#status", "role") == "status"
 
 
+@pytest.mark.parametrize("phone", [True, False], ids=["phone", "desktop"])
+def test_the_canvas_fits_the_photo(open_page, address, tmp_path, phone):
+    """No blank space above or below it, no need to scroll for Download, and the canvas follows where it is extended."""
+
+    def blank(width, height):
+        """Space above and below the photo; it is never enlarged, and 30 px from the border."""
+        box = page.locator(CANVAS).bounding_box()
+        return box["height"] - height * min(1, (box["width"] - 60) / width)
+
+    page = open_page(address, phone=phone)
+    for shape in ((450, 300), (900, 300), (200, 250)):
+        Image.fromarray(skimage.data.coffee()).resize(shape).save(tmp_path / "photo.png")
+        load(page, tmp_path / "photo.png")
+        assert 55 <= blank(*shape) <= 65
+        download = page.locator("#download").bounding_box()
+        assert download["y"] + download["height"] <= page.viewport_size["height"]
+        if shape != (200, 250):
+            page.click("#other")
+            page.wait_for_selector("#photo input[type=file]", state="attached")
+    extend(page, 2, 200, "400 x 250 px now")
+    assert 55 <= blank(400, 250) <= 65
+
+
 def test_keys(open_page, address, photo, tmp_path):
     page = open_page(address)
     load(page, photo[0])
@@ -282,11 +315,6 @@ def test_results_close_up_outline_and_extension(open_page, address, photo, tmp_p
     page.click("#close input")
     page.wait_for_function("whole => document.querySelector('#slider img').src != whole", arg=whole)
 
-    page.click("#extend button:has-text('Extend the canvas')")
-    page.fill("#sides input >> nth=0", "40")
-    page.press("#sides input >> nth=0", "Tab")
-    page.click("#extend_now")
-    page.wait_for_selector("#status:has-text('491 x 300 px now')")
-    ready(page)
+    extend(page, 0, 40, "491 x 300 px now")
     mask = download(page, "#mask_download", tmp_path)[1]
     assert (mask[:, :40] == 255).all() and (mask[:, 40:] == 0).all()

@@ -12,6 +12,7 @@ from glcic_tf.common.errors import UserError
 from glcic_tf.completion import folder as completion_folder
 from glcic_tf.data import shards
 from glcic_tf.imaging import photo_folders
+from glcic_tf.networks import model_file, model_zip
 
 
 @pytest.fixture
@@ -38,7 +39,16 @@ def _complete(path):
 
 @pytest.mark.parametrize(
     "use",
-    [storage.exists, storage.is_folder, shards.is_shards, shards.Shards, photo_folders.find_photos, _complete],
+    [
+        storage.exists,
+        storage.is_folder,
+        shards.is_shards,
+        shards.Shards,
+        photo_folders.find_photos,
+        _complete,
+        model_file.load,
+        model_zip.read_metadata,
+    ],
     ids=lambda use: use.__qualname__,
 )
 def test_a_folder_in_one_that_may_not_be_searched(locked, use):

@@ -191,7 +191,7 @@ class Work:
             gr.update(interactive=photo.steps > 0),
             gr.update(visible=done),
             self._compared(photo, preview),
-            _pictures(photo.befores[-1], preview),
+            _pictures(photo.befores[-1], preview, photo.preview_shape),
             gr.update(value=results or None, visible=bool(results), selected_index=None),
         )
 
@@ -209,11 +209,11 @@ class Work:
         return str(photo.befores[-1]), str(preview)
 
 
-def _pictures(before, now):
-    """HTML with the photo as it was and as it is, which page.js lays over the canvas."""
-    return "".join(
-        f'<img id="{name}" src="gradio_api/file={path}">' for name, path in (("before", before), ("now", now))
-    )
+def _pictures(before, now, shape):
+    """HTML with the photo as it was and as it is, which page.js lays over the canvas, and its size for page.css."""
+    pictures = (f'<img id="{name}" src="gradio_api/file={path}">' for name, path in (("before", before), ("now", now)))
+    height, width = shape
+    return "".join(pictures) + f"<style>#editor {{ --photo-width: {width}; --photo-height: {height}; }}</style>"
 
 
 @contextlib.contextmanager
