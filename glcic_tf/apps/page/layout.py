@@ -104,8 +104,6 @@ def _lay_out(work, models):
         gr.Markdown("Or begin with a sample:")
         with gr.Row(elem_id="samples"):
             samples = [gr.Button(name, icon=work.thumbnail(SAMPLES[name]), min_width=90) for name in SAMPLES]
-    # Not in the row below: the photo's size has to be here before the canvas is, which takes its own size from that.
-    pictures = gr.HTML(elem_id="pictures", visible="hidden")
     with gr.Row(visible=False, elem_id="work") as main:
         with gr.Column(scale=6, min_width=320, elem_id="canvas"):
             editor = gr.ImageEditor(
@@ -133,6 +131,7 @@ def _lay_out(work, models):
                 gr.Button("Mask on/off", size="sm", min_width=90, elem_id="mask_shown")
                 snap = gr.Button("Snap to object", size="sm", min_width=90, elem_id="snap")
             status = gr.Markdown(elem_id="status")
+            pictures = gr.HTML(elem_id="pictures", visible="hidden")
         with gr.Column(scale=4, min_width=320):
             with gr.Column(visible=False, elem_id="result") as result:
                 slider = gr.ImageSlider(

@@ -1,7 +1,18 @@
 () => {
-  // The status line is told to readers of screens when it changes; it is there only while a photo is open.
-  new MutationObserver(() => document.querySelector("#status:not([role])")?.setAttribute("role", "status"))
-    .observe(document.body, { childList: true, subtree: true });
+  // Gradio's canvas follows the size of its place, but misses a change while it starts: another makes up for that.
+  const fit = canvas => {
+    canvas.dataset.fitted = "";
+    const place = canvas.parentElement;
+    if (canvas.clientWidth === place.clientWidth && canvas.clientHeight === place.clientHeight) return;
+    place.style.height = `${place.clientHeight - 1}px`;
+    requestAnimationFrame(() => requestAnimationFrame(() => { place.style.height = ""; }));
+  };
+
+  // The status line is told to readers of screens when it changes; it and the canvas are there only while a photo is open.
+  new MutationObserver(() => {
+    document.querySelector("#status:not([role])")?.setAttribute("role", "status");
+    document.querySelectorAll("#editor .pixi-target canvas:not([data-fitted])").forEach(fit);
+  }).observe(document.body, { childList: true, subtree: true });
 
   // A photo that is pasted, or dropped beside the field for it, goes into that field; a page that is left is worse.
   const take = (event, files) => {
