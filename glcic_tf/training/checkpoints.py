@@ -16,6 +16,7 @@ _PREFIX = "ckpt-"
 _UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, MemoryError, IndexError)
 # What must be in a checkpoint's notes, and of which type.
 _NOTES = {"config": dict, "step": int, "stage": int, "fingerprint": str, "photos": int, "mean_pixel": list}
+_STAGE_NOTES = {"phase": str, "steps": int}
 _META_KEY = "meta/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -121,9 +122,15 @@ def _read(path):
     for name in reader.get_variable_to_shape_map():
         reader.get_tensor(name)
     meta = json.loads(reader.get_tensor(_META_KEY))
-    if not isinstance(meta, dict) or not all(isinstance(meta.get(name), kind) for name, kind in _NOTES.items()):
+    if not _has(meta, _NOTES) or not _has(meta["config"], {"stages": dict}):
         raise ValueError("its notes are not those of a run")
+    if not all(_has(stage, _STAGE_NOTES) for stage in meta["config"]["stages"].values()):
+        raise ValueError("its notes name a stage without phase or steps")
     return meta
+
+
+def _has(notes, kinds):
+    return isinstance(notes, dict) and all(isinstance(notes.get(name), kind) for name, kind in kinds.items())
 
 
 def _unreadable(path, error):

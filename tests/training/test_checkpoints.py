@@ -37,6 +37,18 @@ def test_newest_checkpoint_that_can_be_read_is_resumed(photos, tmp_path, caplog)
         loop.train(config, photos, tmp_path, phase="completion")
 
 
+@pytest.mark.parametrize(
+    "config", [{}, {"stages": True}, {"stages": ["joint"]}, {"stages": {"a": 3}}, {"stages": {"a": {"phase": "joint"}}}]
+)
+def test_notes_that_are_not_of_a_run_are_passed_over(config, tmp_path, caplog):
+    notes = {"step": 1, "stage": 0, "fingerprint": "", "photos": 8, "mean_pixel": [0.5] * 3}
+    sound = notes | {"config": {"stages": {"a": {"phase": "joint", "steps": 5}}}}
+    for number, meta in ((1, sound), (2, notes | {"config": config})):
+        tf.train.Checkpoint(meta=tf.Variable(json.dumps(meta))).write(str(tmp_path / f"ckpt-{number}"))
+    path, found = Checkpoints(tmp_path).latest()
+    assert path.endswith("ckpt-1") and found == sound and "ckpt-2: cannot be restored" in caplog.text
+
+
 def damage(path, how):
     content = path.read_bytes()
     if how == "missing":
