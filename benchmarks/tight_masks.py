@@ -1,10 +1,11 @@
-"""Letters and wires over photos, completed with masks that end where theirs are: what the rim does to blending.
+"""Letters, wires and objects over photos, completed with masks that end where they do: what their rims do.
 
     python -m benchmarks.tight_masks --images photos/
 
-Both are drawn softly, as a camera sees them, and the mask is what is more than half theirs. `grown` is the same mask,
-wider by 2 px; `clean` has thin holes over photos on which nothing was drawn. Figures are of the mask's pixels against
-the photo without the drawing.
+All are drawn softly, as a camera sees them, and the mask is what is more than half theirs; an object is a piece of
+another photo. `clean` has thin holes, and `clean object` the objects' masks, over photos on which nothing was drawn.
+Figures are of the mask's pixels against the photo without the drawing. `to the letter` is what `auto` does where it
+finds no rim.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from absl import flags
 from glcic_tf.common import cli
 from glcic_tf.completion import rims
 from glcic_tf.data.random_holes import HoleSpec, draw_hole
-from glcic_tf.evaluation import baselines, metrics, protocols
+from glcic_tf.evaluation import baselines, metrics, perceptual, protocols
 from glcic_tf.imaging import images
 
 _IMAGES = flags.DEFINE_string("images", None, "folder of photos", required=True)
@@ -30,29 +31,33 @@ def run():
 
     completer, protocol = Completer.load(_MODEL.value), protocols.PRESETS["places"]
     found, values = {}, {}
-    for path in protocols.find_photos(Path(_IMAGES.value))[: _LIMIT.value]:
-        photo = protocols.crop(images.read_photo(path), protocol.size)
-        if photo is None:
-            continue
-        rng = np.random.default_rng(sum(path.stem.encode()))
-        for case, (shown, hole) in _cases(photo, rng).items():
+    paths = protocols.find_photos(Path(_IMAGES.value))[: _LIMIT.value]
+    photos = [protocols.crop(images.read_photo(path), protocol.size) for path in paths]
+    photos = [photo for photo in photos if photo is not None]
+    for number, photo in enumerate(photos):
+        rng = np.random.default_rng(number)
+        other = photos[(number + len(photos) // 2) % len(photos)]
+        for case, (shown, hole) in _cases(photo, other, rng).items():
             found.setdefault(case, []).append(rims.left_of_objects(shown, hole, hole).any())
-            done = completer.complete_by_each(shown, hole, ["auto", "poisson"])
-            results = {name: completion.image for name, completion in done.items()}
-            results |= {name: getattr(baselines, name)(shown, hole) for name in ("telea", "navier_stokes")}
+            thick = "texture" if "object" in case else "poisson"
+            done = completer.complete_by_each(shown, hole, ["auto", thick])
+            results = {"auto": done["auto"].image, "to the letter": done[thick].image}
+            results["telea"] = baselines.telea(shown, hole)
             for name, result in results.items():
                 result = np.where(hole[..., None], result, photo)
-                figures = metrics.l1_in_hole(photo, result, hole), metrics.psnr_in_hole(photo, result, hole)
+                figures = [metric(photo, result, hole) for metric in _METRICS]
                 values.setdefault((case, name), []).append(figures)
-    print(f"{len(found['clean'])} photos\ncase, method: l1 x 100, PSNR in the hole, dB; with its least and most")
+    print(f"{len(photos)} photos\n{'case, method':30s}  l1 x 100  PSNR in the hole  perceptual")
     for (case, name), rows in values.items():
-        (l1, decibels), (_, least), (_, most) = np.mean(rows, 0), np.min(rows, 0), np.max(rows, 0)
-        print(f"{case:8s} {name:14s} {l1:6.2f} {decibels:6.2f} ({least:.1f}-{most:.1f})")
+        print(f"{case:14s} {name:14s}" + "".join(f"{mean:10.2f}" for mean in np.mean(rows, 0)))
     for case, rows in found.items():
         print(f"{case}: a rim was found in {np.count_nonzero(rows)} of {len(rows)}")
 
 
-def _cases(photo, rng):
+_METRICS = metrics.l1_in_hole, metrics.psnr_in_hole, perceptual.perceptual
+
+
+def _cases(photo, other, rng):
     """Return what is shown and what is masked: {case: (uint8 [height, width, 3], bool [height, width])}."""
     side = photo.shape[0] * _TIMES
     letters, wires = np.zeros((side, side), np.uint8), np.zeros((side, side), np.uint8)
@@ -61,15 +66,15 @@ def _cases(photo, rng):
         cv2.putText(letters, f"Sample {rng.integers(1000)}", place, cv2.FONT_HERSHEY_SIMPLEX, 4.5, 255, 24, cv2.LINE_AA)
         start, end, width = (int(x) for x in (*rng.integers(0, side, 2), rng.integers(12, 28)))
         cv2.line(wires, (start, 0), (end, side), 255, width, cv2.LINE_AA)
-    shown, tight = _drawn(photo, letters, (255, 255, 255))
-    clean = draw_hole(rng, photo.shape[0], HoleSpec(kind="thin"))[0][..., 0] == 1
-    grown = cv2.dilate(tight.astype(np.uint8), np.ones((5, 5))) > 0
-    return {
-        "letters": (shown, tight),
-        "grown": (shown, grown),
+    blob = draw_hole(rng, photo.shape[0], HoleSpec(kind="blob", area_min=0.05, area_max=0.15))[0] * np.uint8(255)
+    blob = cv2.resize(blob, (side, side), interpolation=cv2.INTER_CUBIC)
+    cases = {
+        "letters": _drawn(photo, letters, (255, 255, 255)),
         "wires": _drawn(photo, wires, (30, 30, 35)),
-        "clean": (photo, clean),
+        "object": _drawn(photo, blob, other),
     }
+    clean = draw_hole(rng, photo.shape[0], HoleSpec(kind="thin"))[0][..., 0] == 1
+    return cases | {"clean": (photo, clean), "clean object": (photo, cases["object"][1])}
 
 
 def _drawn(photo, drawing, colour):

@@ -24,7 +24,7 @@ _TOLERANCE, _MAX_ITERATIONS = 1e-5, 200
 _TINY = np.finfo(np.float32).tiny
 
 
-def poisson(image, completed, hole, unknown=None, rim=None):
+def poisson(image, completed, hole, unknown=None):
     """Blend the completed hole of an image into its surroundings (the paper's section "Post-processing").
 
     Args:
@@ -33,8 +33,6 @@ def poisson(image, completed, hole, unknown=None, rim=None):
         completed: array of the same shape and dtype, equal to `image` outside of the hole.
         hole: bool [height, width], True where `completed` is to be blended.
         unknown: bool [height, width], the hole and what else is not to be blended into; the hole alone by default.
-        rim: bool [height, width], known pixels whose colours are not carried into the hole: those beyond them are, see
-            `rims`. None: no such pixels.
 
     Returns:
         New array of the same shape and dtype: as `completed` in alpha and outside of the hole, bit for bit, and with
@@ -53,7 +51,7 @@ def poisson(image, completed, hole, unknown=None, rim=None):
     at = np.divmod(pixels, hole.shape[1])
 
     colour = completed[*at, :channels].T.astype(np.float64) / top
-    marched, border, inner = _march(image[..., :channels], hole, unknown, pixels, rim)
+    marched, border, inner = _march(image[..., :channels], hole, unknown, pixels)
     correction = _correction(marched - colour, border, inner, _neighbours(pixels, hole.shape[1]))
     blended = np.clip(colour + correction, 0, 1).T * top
     result[*at, :channels] = blended if image.dtype.kind == "f" else np.rint(blended)
@@ -74,12 +72,12 @@ def check(image, completed, hole):
         )
 
 
-def _march(image, hole, unknown, pixels, rim=None):
+def _march(image, hole, unknown, pixels):
     """Carry the colours of known pixels into the hole.
 
     Args:
         image: [height, width, 1|3], uint8, uint16 or float.
-        hole, unknown, rim: bool [height, width], as for `poisson`.
+        hole, unknown: bool [height, width].
         pixels: int [count], where the hole is, as indices into the flattened image.
 
     Returns:
@@ -106,8 +104,6 @@ def _march(image, hole, unknown, pixels, rim=None):
             # erodes as if the hole went on there.
             border[own] = cv2.erode(mask, cross)[ys, xs] == 0
             inner[own] = cv2.erode(mask, square, iterations=BAND_PX)[ys, xs] == 1
-            if rim is not None and not (passed := mask | rim[crop]).all():
-                mask = passed
             if mask.all():
                 continue
             for channel in range(channels):

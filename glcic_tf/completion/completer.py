@@ -204,6 +204,25 @@ class Completer:
         return self._by_each(given, options, [options.postprocess])[options.postprocess]
 
     def _by_each(self, given, options, names):
+        """Complete Inputs, whose pixels may be changed, and post-process by each name: {name: Completion}.
+
+        Once for all; but where a tight mask leaves a rim of what it covers, "auto" completes that too, and takes from
+        the result what was asked for.
+        """
+        image, hole = given.pixels, given.hole
+        suits = "auto" in names and self.postprocess != "poisson" and not self.frame
+        wider = hole | rims.left_of_objects(image, hole, holes.unseen(image, hole)) if suits else hole
+        if wider.all() or np.array_equal(wider, hole):
+            return self._in_hole(given, options, names)
+        others = [name for name in names if name != "auto"]
+        found = self._in_hole(given._replace(pixels=image.copy()), options, others) if others else {}
+        around = given._replace(pixels=image.copy(), hole=wider)
+        done = self._in_hole(around, options, ["auto"], MIN_TEXTURE_PX + 2 * rims.RIM_PX)["auto"]
+        image[hole] = done.image[hole]
+        found["auto"] = dataclasses.replace(done, image=image, notes=(*done.notes, _RIM_NOTE))
+        return {name: found[name] for name in names}
+
+    def _in_hole(self, given, options, names, least_texture_px=MIN_TEXTURE_PX):
         """Complete Inputs, whose pixels may be changed, once, and post-process by each name: {name: Completion}."""
         image, hole = given.pixels, given.hole
         groups = holes.groups(hole)
@@ -226,9 +245,9 @@ class Completer:
         filled = tuple(FilledHole(side, factor) for side, factor in zip(sides, factors, strict=True))
         done = Completion(image, filled, (), given.notes)
         done = self._with_note_of_size(done)
-        return {name: self._post_process(done, hole, unknown, name) for name in names}
+        return {name: self._post_process(done, hole, unknown, name, least_texture_px) for name in names}
 
-    def _post_process(self, done, hole, unknown, postprocess):
+    def _post_process(self, done, hole, unknown, postprocess, least_texture_px):
         """Return a completion post-processed as asked for."""
         blended = textured = np.zeros_like(hole)
         if postprocess == "texture":
@@ -236,7 +255,7 @@ class Completer:
         elif postprocess == "poisson" or postprocess == "auto" and self.postprocess == "poisson":
             blended = hole
         elif postprocess == "auto":
-            textured = holes.thick(hole, MIN_TEXTURE_PX)
+            textured = holes.thick(hole, least_texture_px)
             blended = hole & ~textured
         image, names, notes = done.image, [], list(done.notes)
         if textured.any():
@@ -244,11 +263,7 @@ class Completer:
             names.append("texture")
             notes += [f"{note}."] if note else []
         if blended.any():
-            rim = None
-            if postprocess == "auto" and self.postprocess != "poisson":
-                rim = rims.left_of_objects(image, blended, unknown)
-                notes += [_RIM_NOTE] if rim.any() else []
-            image = blending.poisson(image, image, blended, unknown & ~textured, rim)
+            image = blending.poisson(image, image, blended, unknown & ~textured)
             names.append("poisson")
         return dataclasses.replace(done, image=image, postprocesses=tuple(names), notes=tuple(notes))
 
