@@ -234,6 +234,7 @@ def test_the_canvas_fits_the_photo(open_page, address, tmp_path, phone):
         assert download["y"] + download["height"] <= page.viewport_size["height"]
         if shape != (200, 250):
             page.click("#other")
+            page.wait_for_selector(CANVAS, state="hidden")  # else the photo is put away after the next one has come
             page.wait_for_selector("#photo input[type=file]", state="attached")
     extend(page, 2, 200, "400 x 250 px now")
     assert 55 <= blank(400, 250) <= 65
