@@ -211,8 +211,9 @@ class Completer:
         """
         image, hole = given.pixels, given.hole
         suits = "auto" in names and self.postprocess != "poisson" and not self.frame
-        wider = hole | rims.left_of_objects(image, hole, holes.unseen(image, hole)) if suits else hole
-        if wider.all() or np.array_equal(wider, hole):
+        rim = rims.left_of_objects(image, hole, holes.unseen(image, hole)) if suits else np.zeros_like(hole)
+        wider = hole | rim
+        if not rim.any() or wider.all():
             return self._in_hole(given, options, names)
         others = [name for name in names if name != "auto"]
         found = self._in_hole(given._replace(pixels=image.copy()), options, others) if others else {}

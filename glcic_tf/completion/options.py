@@ -17,7 +17,8 @@ class Options:
             training, by the factor that brings them down to these.
         postprocess: a name in `postprocesses.POSTPROCESSES`. "poisson" blends the hole into its surroundings, see
             `blending.poisson`; "texture" fills it with copies of the photo's own pixels that the completion guides, see
-            `texture.synthesise`; "auto" does what suits the model, and blends thin holes; "none" does nothing.
+            `texture.synthesise`; "auto" does what suits the model, blends thin holes, and where a tight mask leaves a
+            rim of an object, completes that too and takes what was asked for, see `rims`; "none" does nothing.
         invert_mask: what is white in the mask is known, instead of the hole.
         resize_mask: bring a mask of another size to the image's, instead of refusing it.
         mask_dilate: grow the hole by so many px on all sides.
