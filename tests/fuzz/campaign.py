@@ -230,7 +230,7 @@ class Run:
                 self._ours.send(outcome.kind == "failed")
                 return outcome
             used = _cpu_seconds([self._worker.pid]) - before
-            outcome = Outcome("failed", f"time: more than {_GIVEN_UP_S} s, {used:.1f} s of the processor")
+            outcome = Outcome("failed", f"time: more than {_GIVEN_UP_S} s, {used:.0f} s of the processor")
             os.kill(self._worker.pid, signal.SIGUSR1)  # it writes down where it is
             time.sleep(1)
         except (EOFError, OSError):
