@@ -1,5 +1,6 @@
 """The competitors of `benchmarks.completion`, each in a process of its own: a `Completer`, and PyTorch."""
 
+import os
 import time
 
 import numpy as np
@@ -34,17 +35,20 @@ def serve_tensorflow(case):
 
 
 def serve_pytorch(case):
-    """Answer as PyTorch; case: as above, `channels_last` instead of `dtype`."""
+    """Answer as PyTorch; case: as above, and `best`: folded, channels_last and compiled instead of as one writes it."""
+    os.environ["TORCHINDUCTOR_FREEZING"] = "1"  # weights are constants to the compiler, laid out for its kernels
     import torch
 
     from benchmarks import torch_networks
 
     torch.set_num_threads(case["threads"])
     network = torch_networks.completion_network(case["width"]).eval()
-    if case["channels_last"]:
-        network = network.to(memory_format=torch.channels_last)
+    dtype = getattr(torch, case["dtype"])
+    if case["best"]:
+        network = torch_networks.fold(network).to(dtype, memory_format=torch.channels_last)
+        network.compile()
     photo, hole = photo_and_hole(case["size"])
-    _serve(lambda: torch_networks.complete(network, photo, hole))
+    _serve(lambda: torch_networks.complete(network, photo, hole, dtype))
 
 
 def _serve(complete):

@@ -4,10 +4,9 @@
     python -m benchmarks.input --data_dir=photos/ [--shards=shards/]
 
 An example is decoded, its shorter edge resized to a random length in [256, 384] px, a random 256 x 256 px cut out, a
-hole drawn, and both batched as float32. Ours is the tf.data pipeline that `glcic train` has, from files and, where
-`glcic_tf.data.prepare` is there, from shards of the same photos; theirs is a Dataset with Pillow, bilinear as
-torchvision.transforms.Resize has it, once plain and once with Image.draft, which lets JPEGs be decoded at a fraction of
-their size. All have as many threads or processes as there are cores, are kept on these, and take turns, each in a
+hole drawn, and both batched as float32. Ours is the tf.data pipeline that `glcic train` has, from files and from shards
+of the same photos; theirs is a Dataset with Pillow, bilinear as torchvision.transforms.Resize has it, once plain and
+once with Image.draft, which lets JPEGs be decoded at a fraction of their size. All have as many threads or processes as there are cores, are kept on these, and take turns, each in a
 process of its own. A turn begins with nothing read ahead. The photos are in the system's cache.
 """
 
@@ -137,10 +136,10 @@ def serve_pytorch(case):
 
 def make_shards(folder, output):
     """Write shards of a folder as a user would; return their folder."""
-    command = [sys.executable, "-m", "glcic_tf.data.prepare", f"--input={folder}", f"--output={output}"]
+    command = [sys.executable, "-m", "glcic_tf", "prepare", f"--input={folder}", f"--output={output}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"glcic_tf.data.prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
+        raise UserError(f"glcic prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
     return str(output)
 
 
@@ -181,7 +180,6 @@ def show(rows):
 def run():
     if not importlib.util.find_spec("torch") or not importlib.util.find_spec("PIL"):
         cli.say("PyTorch or Pillow is not installed, so there is nothing to compare with: pip install torch pillow")
-    can_prepare = importlib.util.find_spec("glcic_tf.data.prepare") is not None
     workers.pin(_CORES.value, "cores")
     print(f"{platform.processor() or platform.machine()}, {_CORES.value} cores, batch {_BATCH.value}, ", end="")
     print(f"median (least-most) of {_REPETITIONS.value}", flush=True)
@@ -196,9 +194,7 @@ def run():
             kilobytes = sum(path.stat().st_size for path in itertools.islice(paths, 1000)) / min(len(paths), 1000) / 1e3
             print(f"{name}{'' if _DATA_DIR.value else ' megapixels'}: {len(paths)} photos of {kilobytes:.0f} kB")
             print(f"  {'':<24}{'examples / s / core':>26}{'its time / files':>20}{'its time / shards':>20}")
-            shards = _SHARDS.value
-            if not shards and can_prepare:
-                shards = make_shards(folder, Path(temporary, f"shards_{len(found)}"))
+            shards = _SHARDS.value or make_shards(folder, Path(temporary, f"shards_{len(found)}"))
             found[name] = {"photos": len(paths), "kilobytes": kilobytes, "rows": measure(folder, shards)}
             show(found[name]["rows"])
     if _JSON.value:

@@ -6,6 +6,7 @@ Shapes are [batch, channels, height, width].
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Filters, side of the kernel, stride, dilation; a negative stride is that of a deconvolution.
 COMPLETION = (
@@ -29,11 +30,22 @@ def completion_network(width=1.0):
     return nn.Sequential(*blocks, nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
 
 
-def complete(network, photo, hole):
+def fold(network):
+    """Return C, in evaluation mode, with each batch normalisation folded into the layer before it."""
+    modules = []
+    for module in network:
+        if isinstance(module, nn.BatchNorm2d):
+            modules[-1] = fuse_conv_bn_eval(modules[-1], module, isinstance(modules[-1], nn.ConvTranspose2d))
+        else:
+            modules.append(module)
+    return nn.Sequential(*modules)
+
+
+def complete(network, photo, hole, dtype=torch.float32):
     """Complete a whole photo, as one would write it.
 
     Args:
-        network: of `completion_network`, in evaluation mode.
+        network: of `completion_network`, in evaluation mode; of this dtype.
         photo: uint8 [height, width, 3], RGB.
         hole: bool [height, width].
 
@@ -44,7 +56,7 @@ def complete(network, photo, hole):
     image, mask = (torch.from_numpy(x).float() for x in (photo.transpose(2, 0, 1) / np.float32(255), hole[None]))
     image, mask = (nn.functional.pad(x[None], (0, -width % 4, 0, -height % 4), "replicate") for x in (image, mask))
     with torch.no_grad():
-        completed = network(torch.cat([image * (1 - mask) + 0.45 * mask, mask], 1))
+        completed = network(torch.cat([image * (1 - mask) + 0.45 * mask, mask], 1).to(dtype)).float()
         completed = mask * completed + (1 - mask) * image
         return (completed * 255).round().byte()[0, :, :height, :width].permute(1, 2, 0).numpy()
 

@@ -28,13 +28,14 @@ class Training:
         bfloat16: networks pass under torch.autocast.
         device: of PyTorch.
         channels_last: memory format of networks and images; PyTorch's default is the other.
+        compiled: networks pass as torch.compile makes them.
         mean_pixel: RGB in [0, 1].
     """
 
-    def __init__(self, stage, width, procedure, bfloat16, device, channels_last, mean_pixel):
+    def __init__(self, stage, width, procedure, bfloat16, device, channels_last, compiled, mean_pixel):
         self.stage, self.procedure, self.device = stage, procedure, torch.device(device)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.bfloat16 = bfloat16
+        self.bfloat16, self.compiled = bfloat16, compiled
         self.mean_pixel = torch.tensor(mean_pixel, dtype=torch.float32, device=self.device).reshape(1, 3, 1, 1)
         self.completion = self._network(torch_networks.completion_network(width))
         self.discriminator = self.completion_optimizer = self.discriminator_optimizer = None
@@ -46,7 +47,10 @@ class Training:
             self.discriminator_optimizer = _optimizer(stage.discriminator_optimizer, self.discriminator)
 
     def _network(self, network):
-        return network.to(self.device, memory_format=self.format).train()
+        network = network.to(self.device, memory_format=self.format).train()
+        if self.compiled:
+            network.compile()
+        return network
 
     def put(self, batch):
         """What `step` takes, of a batch as `examples.batch` makes it."""

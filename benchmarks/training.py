@@ -6,6 +6,9 @@ Ours is the loop of `glcic_tf.training.steps`, PyTorch's procedures are describe
 the same networks, optimisers and batch, which lies ready, and take turns, each in a process of its own. A ratio above 1
 says that ours is faster: PyTorch's seconds / ours, of each repetition; given are the median, the least and the most.
 
+PyTorch is at its best: its tensors are `channels_last`, and glibc keeps the memory that a step frees for the next one.
+`--nochannels_last --nokeep_memory` measures it as it comes, `--torch_compile` what its compiler makes of the networks.
+
 FLOPs are those of convolutions and matrix products in our graph, forward and backward: what the networks ask for, and
 not what a procedure does besides. They are the same for all competitors but those that compute something twice.
 
@@ -54,7 +57,9 @@ _DTYPES = flags.DEFINE_multi_enum(
 _OPTIMIZER = flags.DEFINE_enum("optimizer", "adadelta", OPTIMIZERS, "of both networks")
 _DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "where all compute")
 _THREADS = flags.DEFINE_integer("threads", 0, "CPUs that all are kept on; 0: all there are", lower_bound=0)
-_CHANNELS_LAST = flags.DEFINE_boolean("channels_last", False, "PyTorch's tensors in this format, not its default")
+_CHANNELS_LAST = flags.DEFINE_boolean("channels_last", True, "PyTorch's tensors in this format, not its default")
+_KEEP_MEMORY = flags.DEFINE_boolean("keep_memory", True, "glibc keeps what PyTorch frees, instead of its default")
+_COMPILE = flags.DEFINE_boolean("torch_compile", False, "PyTorch's networks by torch.compile, not eager")
 _JIT = flags.DEFINE_boolean("jit_compile", False, "XLA for our step")
 _PEAK = flags.DEFINE_float("peak_tflops", None, "of the device, to show the share of it that is used")
 _FED = flags.DEFINE_boolean("fed", True, "measure the share of input too")
@@ -76,7 +81,7 @@ def competitors(phase, procedures):
 def start(stack, phase, dtype, threads, data_dir=None, procedure=None):
     """Start a competitor in a process of its own."""
     case = {"phase": phase, "dtype": dtype, "threads": threads, "data_dir": data_dir, "procedure": procedure}
-    settings = (_SIZE, _BATCH, _WIDTH, _OPTIMIZER, _DEVICE, _CHANNELS_LAST, _JIT)
+    settings = (_SIZE, _BATCH, _WIDTH, _OPTIMIZER, _DEVICE, _CHANNELS_LAST, _COMPILE, _JIT)
     case |= {setting.name: setting.value for setting in settings}
     return stack.enter_context(workers.start("benchmarks.training", case))
 
@@ -178,6 +183,8 @@ def run():
         cli.say("PyTorch is not installed, so there is nothing to compare with: pip install torch")
         procedures = dict.fromkeys(PHASES, ())
     threads = workers.pin(_THREADS.value, "threads")
+    if _KEEP_MEMORY.value:
+        workers.keep_memory()
     print(f"{platform.processor() or platform.machine()}, {threads} CPUs, {_DEVICE.value}; {_SIZE.value} px, ", end="")
     print(f"batch {_BATCH.value}, width {_WIDTH.value:g}, {_OPTIMIZER.value}", flush=True)
     if _CHECK.value:

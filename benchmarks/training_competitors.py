@@ -158,7 +158,14 @@ def serve_pytorch(case):
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device=gpu: PyTorch sees none; install its build for this GPU, or use --device=cpu.")
     training = torch_steps.Training(
-        stage, case["width"], case["procedure"], bfloat16, device, case["channels_last"], _MEAN_PIXEL
+        stage,
+        case["width"],
+        case["procedure"],
+        bfloat16,
+        device,
+        case["channels_last"],
+        case["torch_compile"],
+        _MEAN_PIXEL,
     )
     batch = training.put(ready_batch(stage))
     networks = [network for network in (training.completion, training.discriminator) if network]

@@ -30,6 +30,14 @@ def pin(cpus, flag):
     return cpus or len(allowed)
 
 
+def keep_memory():
+    """Let glibc keep what the processes started from now on free, as TensorFlow's allocator does, for the next step."""
+    large = str(2**33)
+    os.environ.update(
+        MALLOC_MMAP_THRESHOLD_=large, MALLOC_TRIM_THRESHOLD_=str(2 * int(large)), MALLOC_TOP_PAD_=str(2**28)
+    )
+
+
 @contextlib.contextmanager
 def start(module, case):
     """Run `python -m module --case=...`, with this process's own flags too, as long as the `with` lasts.
