@@ -6,8 +6,9 @@
 An example is decoded, its shorter edge resized to a random length in [256, 384] px, a random 256 x 256 px cut out, a
 hole drawn, and both batched as float32. Ours is the tf.data pipeline that `glcic train` has, from files and from shards
 of the same photos; theirs is a Dataset with Pillow, bilinear as torchvision.transforms.Resize has it, once plain and
-once with Image.draft, which lets JPEGs be decoded at a fraction of their size. All have as many threads or processes as there are cores, are kept on these, and take turns, each in a
-process of its own. A turn begins with nothing read ahead. The photos are in the system's cache.
+once with Image.draft, which lets JPEGs be decoded at a fraction of their size. All have as many threads or processes as
+there are cores, are kept on these, and take turns, each in a process of its own. A turn begins with nothing read ahead.
+The photos are in the system's cache.
 """
 
 import contextlib
