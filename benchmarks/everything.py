@@ -36,6 +36,7 @@ BENCHMARKS = {
         ["--plot={plots}/growth.png"],
         ["--plot={plots}/growth.png", "--width=0.125", "--repetitions=1", "--points=1"],
     ),
+    "set_size": ([], ["--photos=1000"]),
     "photos": (["--plot={plots}/photos.png"], ["--plot={plots}/photos.png", "--small"]),
 }
 
