@@ -17,7 +17,6 @@ import importlib.util
 import itertools
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,6 @@ from absl import flags
 
 from benchmarks import source_photos, workers
 from glcic_tf.common import cli, files
-from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.imaging import photo_folders
 
 _MEGAPIXELS = flags.DEFINE_list("megapixels", ["0.1", "2", "12"], "sizes of the photos that are made")
@@ -135,15 +133,6 @@ def serve_pytorch(case):
     workers.serve({"run": run})
 
 
-def make_shards(folder, output):
-    """Write shards of a folder as a user would; return their folder."""
-    command = [sys.executable, "-m", "glcic_tf", "prepare", f"--input={folder}", f"--output={output}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"glcic prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
-    return str(output)
-
-
 def measure(folder, shards):
     """Measure on a folder of photos and, if not None, shards of the same; return rows, the first is ours from files."""
     cases = {"ours, files": {"data_dir": str(folder)}}
@@ -195,7 +184,7 @@ def run():
             kilobytes = sum(path.stat().st_size for path in itertools.islice(paths, 1000)) / min(len(paths), 1000) / 1e3
             print(f"{name}{'' if _DATA_DIR.value else ' megapixels'}: {len(paths)} photos of {kilobytes:.0f} kB")
             print(f"  {'':<24}{'examples / s / core':>26}{'its time / files':>20}{'its time / shards':>20}")
-            shards = _SHARDS.value or make_shards(folder, Path(temporary, f"shards_{len(found)}"))
+            shards = _SHARDS.value or source_photos.shards(folder, Path(temporary, f"shards_{len(found)}"))
             found[name] = {"photos": len(paths), "kilobytes": kilobytes, "rows": measure(folder, shards)}
             show(found[name]["rows"])
     if _JSON.value:

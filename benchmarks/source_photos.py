@@ -1,11 +1,14 @@
 """Photos to measure with, of any size, made from those inside the installed scikit-image package (CC0)."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from glcic_tf.apps import demo
+from glcic_tf.common.errors import UserError, first_line
 from glcic_tf.imaging import images
 
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -42,6 +45,15 @@ def write(folder, count, megapixels, seed=0):
         paths.append(Path(folder, f"{i:04}.jpg"))
         images.write_image(paths[-1], _resized(part, height, width, rng), JPEG_QUALITY)
     return paths
+
+
+def shards(folder, output):
+    """Write shards of a folder as a user would; return their folder."""
+    command = [sys.executable, "-m", "glcic_tf", "prepare", f"--input={folder}", f"--output={output}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"glcic prepare failed: {first_line((done.stderr.strip().splitlines() or [''])[-1])}")
+    return str(output)
 
 
 def _resized(part, height, width, rng):
