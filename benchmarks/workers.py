@@ -32,10 +32,8 @@ def pin(cpus, flag):
 
 def keep_memory():
     """Let glibc keep what the processes started from now on free, as TensorFlow's allocator does, for the next step."""
-    large = str(2**33)
-    os.environ.update(
-        MALLOC_MMAP_THRESHOLD_=large, MALLOC_TRIM_THRESHOLD_=str(2 * int(large)), MALLOC_TOP_PAD_=str(2**28)
-    )
+    limits = {"MMAP_THRESHOLD": 2**33, "TRIM_THRESHOLD": 2**34, "TOP_PAD": 2**28}
+    os.environ.update({f"MALLOC_{name}_": str(value) for name, value in limits.items()})
 
 
 @contextlib.contextmanager
