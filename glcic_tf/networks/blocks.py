@@ -58,10 +58,10 @@ def rescaled(image, scale, offset, name):
     return layers.Rescaling(scale, offset=offset, name=name)(image)
 
 
-def downsample(x, filters, kernel_size, name):
+def downsample(x, filters, kernel_size, name, kind=layers.Conv2D):
     """Halve the size by a convolution with Torch's symmetric padding: [.., H, W, ..] -> [.., H / 2, W / 2, filters]."""
     x = layers.ZeroPadding2D(kernel_size // 2, name=f"pad_{name}")(x)
-    return layers.Conv2D(filters, kernel_size, strides=2, padding="valid", name=name)(x)
+    return kind(filters, kernel_size, strides=2, padding="valid", name=name)(x)
 
 
 def variation(model, prefix, rescaling):

@@ -19,7 +19,7 @@ from glcic_tf.networks.blocks import (
     scaled,
     variation,
 )
-from glcic_tf.networks.training_layers import DilatedConv2D
+from glcic_tf.networks.training_layers import DilatedConv2D, PaddedConv2D
 
 
 def completion_network(
@@ -66,7 +66,7 @@ def completion_network(
         def conv(x, index, filters, kernel_size=3, strides=1, dilation_rate=1):
             filters, name = scaled(filters, width), f"conv{index}"
             if strides == 2:
-                x = downsample(x, filters, kernel_size, name)
+                x = downsample(x, filters, kernel_size, name, PaddedConv2D if synchronized else layers.Conv2D)
             else:
                 kind = DilatedConv2D if synchronized and dilation_rate > 1 else layers.Conv2D
                 x = kind(filters, kernel_size, padding="same", dilation_rate=dilation_rate, name=name)(x)

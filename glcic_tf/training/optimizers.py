@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from glcic_tf.training import fused_optimizers
 from glcic_tf.training.settings import OPTIMIZERS
 
 
@@ -14,9 +15,9 @@ def make_optimizer(spec, policy, variables):
     Must run inside the strategy's scope: slots made later, inside the looped tf.function, break MirroredStrategy.
     """
     if spec.name == "adadelta":
-        optimizer = keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho, epsilon=spec.epsilon)
+        optimizer = fused_optimizers.Adadelta(spec.learning_rate, rho=spec.rho, epsilon=spec.epsilon)
     elif spec.name == "adam":
-        optimizer = keras.optimizers.Adam(
+        optimizer = fused_optimizers.Adam(
             spec.learning_rate, beta_1=spec.beta_1, beta_2=spec.beta_2, epsilon=spec.epsilon
         )
     else:

@@ -12,7 +12,7 @@ from test_folding import batch, randomize
 
 from glcic_tf.networks import folding, model_file
 from glcic_tf.networks.completion import completion_network
-from glcic_tf.networks.training_layers import DilatedConv2D, SyncBatchNormalization, traced_for_xla
+from glcic_tf.networks.training_layers import DilatedConv2D, PaddedConv2D, SyncBatchNormalization, traced_for_xla
 from glcic_tf.training import devices
 
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
@@ -219,6 +219,40 @@ def test_dilated_convolutions_for_xla_are_one_operation(dilation, size):
             np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("policy", ["float32", "float64", "mixed_bfloat16"])
+@pytest.mark.parametrize("size", [(8, 12), (9, 7), (4, 4)])
+def test_padding_is_taken_over(policy, size):
+    """The same values and gradients as Keras' two layers, and the padded copy is not there for the gradient."""
+    found = []
+    for kind in (PaddedConv2D, keras.layers.Conv2D):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((*size, 3))
+        padded = keras.layers.ZeroPadding2D(1, dtype=policy)(x)
+        layers = [keras.layers.Activation("relu", dtype=policy), kind(5, 3, strides=2, dtype=policy)]
+        model = keras.Model(x, layers[0](layers[1](padded)))
+        inputs = tf.constant(np.random.default_rng(0).normal(size=(2, *size, 3)), model.input.dtype)
+
+        @tf.function(autograph=False)
+        def run(x, model=model):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(tf.cast(model(x), x.dtype) ** 2)
+            return [loss, *tape.gradient(loss, [x, *model.trainable_variables])]
+
+        concrete = run.get_concrete_function(inputs)
+        found.append([value.numpy() for value in concrete(inputs)])
+        operations = concrete.graph.get_operations()
+        forward, backward = (
+            next(op.inputs[0].op for op in operations if op.type == name) for name in ("Conv2D", "Conv2DBackpropFilter")
+        )
+        kept = forward is backward and forward.type == "Pad"
+        assert kept == (kind is keras.layers.Conv2D)
+    for ours, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(
+            ours, expected, rtol=ROUNDING[policy], atol=ROUNDING[policy] * np.abs(expected).max()
+        )
+
+
 @pytest.mark.parametrize("make", ["model_file", "folding"])
 def test_networks_for_use_have_keras_own(make, tmp_path):
     trained = randomize(completion_network(1 / 16, synchronized=True, dtype="mixed_bfloat16"))
@@ -231,7 +265,7 @@ def test_networks_for_use_have_keras_own(make, tmp_path):
         model_file.save(trained, tmp_path / "c.keras")
         with zipfile.ZipFile(tmp_path / "c.keras") as archive:
             config = json.dumps(json.loads(archive.read("config.json")))
-        assert "Sync" not in config and "Dilated" not in config
+        assert not [name for name in ("Sync", "Dilated", "Padded") if name in config]
         copy = model_file.load(tmp_path / "c.keras")
     expected = own(batch(), training=False)
     np.testing.assert_allclose(copy(batch(), training=False), expected, atol=1e-4)
