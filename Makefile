@@ -11,8 +11,8 @@ BENCHMARK_TOOLS := $(VENV)/.benchmark-tools
 BROWSER_TOOLS := $(VENV)/.browser-tools
 CONSTRAINTS :=  # a file of them, for test-oldest
 # A worker begins with half of the tests and takes over what the other does not get to: what the tests of a file share is
-# made by one of them, mostly.
-PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
+# made by one of them, mostly. Each has one thread: more of them than cores spend their time on waiting for each other.
+PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 FAST_TESTS := $(addprefix tests/,common imaging data completion test_layers.py)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
