@@ -6,6 +6,7 @@ for an accelerator, which is bound by the bytes that it reads and writes, some t
 
 import contextlib
 import contextvars
+import functools
 
 import keras
 import tensorflow as tf
@@ -25,18 +26,37 @@ def traced_for_xla():
 
 @keras.saving.register_keras_serializable("glcic_tf")
 class DilatedConv2D(keras.layers.Conv2D):
-    """A dilated convolution, which XLA gets as one operation.
+    """A dilated convolution as one operation where that can be trained and is faster.
 
-    TensorFlow's CPU kernels have no gradient of it. So it is spelled as a rearrangement into a batch of smaller images,
-    an ordinary convolution, and the way back, for which XLA copies whole maps, forwards and backwards. The rearranged
-    images are made again for the gradient, instead of being kept until then.
+    TensorFlow's own CPU kernels have no gradient of it, so Keras spells it as a rearrangement into a batch of smaller
+    images, an ordinary convolution, and the way back. oneDNN's kernels have one: in bfloat16 they are faster by 5 %
+    (dilation 2) to 45 % (16), in float32 only from 8 on, by 4 to 17 %. XLA would copy whole maps for the rearrangement.
+    Where it remains, the rearranged images are made again for the gradient, instead of being kept until then.
     """
 
     def convolution_op(self, inputs, kernel):
         """Convolve: [batch, height, width, channels] -> [batch, height', width', filters]."""
-        if not _for_xla.get():
-            return tf.recompute_grad(super().convolution_op)(inputs, kernel)
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        faster = inputs.dtype == tf.bfloat16 or inputs.dtype == tf.float32 and min(self.dilation_rate) >= 8
+        if _for_xla.get() or faster and _has_gradient_of_dilated(inputs.dtype):
+            return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        return tf.recompute_grad(super().convolution_op)(inputs, kernel)
+
+
+@functools.cache
+def _has_gradient_of_dilated(dtype):
+    """Say whether TensorFlow can differentiate a dilated convolution on this machine, by trying."""
+
+    @tf.function(autograph=False)
+    def gradients():
+        image, kernel = tf.zeros([1, 4, 4, 1], dtype), tf.zeros([3, 3, 1, 1], dtype)
+        return tf.gradients(tf.nn.conv2d(image, kernel, 1, "SAME", dilations=2), [image, kernel])
+
+    with tf.init_scope():
+        try:
+            gradients()
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 @keras.saving.register_keras_serializable("glcic_tf")

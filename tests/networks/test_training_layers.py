@@ -219,6 +219,21 @@ def test_dilated_convolutions_for_xla_are_one_operation(dilation, size):
             np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("dilation", [2, 8])
+def test_dilated_convolutions_are_keras_own_in_any_precision(policy, dilation):
+    found = []
+    for kind in (DilatedConv2D, keras.layers.Conv2D):
+        keras.utils.set_random_seed(0)
+        layer = kind(5, 3, padding="same", dilation_rate=dilation, dtype=policy)
+        inputs = tf.constant(np.random.default_rng(0).normal(size=(2, 20, 17, 3)), layer.compute_dtype)
+        layer.build(inputs.shape)
+        found.append([value.astype(np.float64) for value in values_and_gradients(layer, inputs, False)[0]])
+    for ours, expected in zip(*found, strict=True):
+        tolerance = ROUNDING[policy] * np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, rtol=ROUNDING[policy], atol=tolerance)
+
+
 @pytest.mark.parametrize("policy", ["float32", "float64", "mixed_bfloat16"])
 @pytest.mark.parametrize("size", [(8, 12), (9, 7), (4, 4)])
 def test_padding_is_taken_over(policy, size):
