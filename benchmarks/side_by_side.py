@@ -17,6 +17,7 @@ _MODELS = flags.DEFINE_list("models", None, "model files", required=True)
 _LABELS = flags.DEFINE_list("labels", None, "what to call them", required=True)
 _SIZE = flags.DEFINE_integer("size", 256, "side of the central crop, px", lower_bound=32)
 _HOLE = flags.DEFINE_integer("hole", 112, "side of the hole, px", lower_bound=1)
+_CENTRAL = flags.DEFINE_boolean("central", False, "the hole in the middle, as the Context Encoder wants it")
 _SHOWN = flags.DEFINE_integer("shown", 192, "side of each picture, px", lower_bound=32)
 _OUTPUT = flags.DEFINE_string("output", None, "picture to write", required=True)
 
@@ -33,7 +34,12 @@ def run():
         side = min(photo.shape[:2])
         top, left = ((length - side) // 2 for length in photo.shape[:2])
         photo = cv2.resize(photo[top : top + side, left : left + side], [_SIZE.value] * 2, interpolation=cv2.INTER_AREA)
-        hole = scale.hole_in(photo.shape[:2], _HOLE.value, name)
+        if _CENTRAL.value:
+            middle = slice((_SIZE.value - _HOLE.value) // 2, (_SIZE.value + _HOLE.value) // 2)
+            hole = np.zeros(photo.shape[:2], bool)
+            hole[middle, middle] = True
+        else:
+            hole = scale.hole_in(photo.shape[:2], _HOLE.value, name)
         row = {"masked": pictures.masked(photo, hole)}
         row |= {
             label: c(photo, hole, scale=1, postprocess="none")
