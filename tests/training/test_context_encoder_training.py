@@ -173,7 +173,9 @@ def test_what_it_cannot_be_trained_on_is_one_line(changes, message):
 
 
 def test_both_networks_are_given_the_same_examples():
-    ours, theirs = resolve(context_encoder.get_config()), resolve(centre.get_config())
+    """But for the stage that begins with half of their size."""
+    ours, (small, *theirs) = resolve(context_encoder.get_config()), resolve(centre.get_config())
+    assert (small.image_size, small.hole.min_px, small.hole.max_px) == (64, 32, 32)
     for name in ("image_size", "short_edge_min_px", "short_edge_max_px", "batch_size", "hole"):
         assert {getattr(stage, name) for stage in ours} == {getattr(stage, name) for stage in theirs}
     assert context_encoder.get_config().data == centre.get_config().data
