@@ -65,7 +65,7 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     So the padded copy need not be kept for the gradient. In 32 bit both become one operation. On a CPU, its gradient is
     computed by TensorFlow's own kernels: for 3 x 3 with a stride of 2 they take 0.7 times as long as oneDNN's. (For
-    5 x 5 they take longer.) In 16 bit they would take 20 times as long, so there the copy is made again.
+    5 x 5 they take longer.) In 16 bit they would take 20 times as long, so there the copy is made again; not for XLA.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -73,7 +73,7 @@ class PaddedConv2D(keras.layers.Conv2D):
         if tf.executing_eagerly() or inputs.op.type != "Pad":
             return super().convolution_op(inputs, kernel)
         inputs, padding = inputs.op.inputs
-        if inputs.dtype.size >= 4:
+        if _for_xla.get() or inputs.dtype.size >= 4:
             return tf.nn.conv2d(inputs, kernel, self.strides, tf.get_static_value(padding).tolist())
         convolve = super().convolution_op
         return tf.recompute_grad(lambda x, kernel: convolve(tf.pad(x, padding), kernel))(inputs, kernel)
